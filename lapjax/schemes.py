@@ -1,0 +1,377 @@
+"""Landmark schemes: what each point is called, how a mirror permutes them, where the eyes are, what to draw.
+
+"left" and "right" in names are the sides of the image of an upright face that looks at the camera, so the mirror of a
+name is the name with left and right exchanged, and the built-in flip permutations are derived from the names.
+Nothing infers a scheme from the number of points: 68 points can be a face or a spine.
+"""
+
+import dataclasses
+import difflib
+import json
+import operator
+import os
+from pathlib import Path
+
+from lapjax.errors import LapjaxError
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheme:
+    """One landmark scheme of K points; hashable, so it can be a static argument of a jitted function.
+
+    Attributes:
+      name: what the scheme is called.
+      names: K distinct landmark names.
+      flip: K indices; after a horizontal mirror, landmark i of the mirrored image is landmark flip[i] of the
+        original. None: the points have no mirror, never flip.
+      eye_corners: outer corners of the image-left and the image-right eye, whose distance is the inter-ocular
+        normaliser. None: the scheme has no such normaliser.
+      pupils: landmarks of the image-left and of the image-right eye; inter-pupil is the distance of their means.
+      segments: polylines to draw; a closed one repeats its first index.
+      parts: (part name, indices) pairs, such as jaw, brows, nose, eyes, mouth.
+
+    Raises:
+      LapjaxError: an index out of range, a flip that is not its own inverse, names that repeat.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    flip: tuple[int, ...] | None = None
+    eye_corners: tuple[int, int] | None = None
+    pupils: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    segments: tuple[tuple[int, ...], ...] = ()
+    parts: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    def __post_init__(self):
+        if not isinstance(self.name, str) or not self.name:
+            raise LapjaxError(f"scheme: `name` is {self.name!r}; give it a non-empty string")
+        try:
+            self._freeze()
+        except (TypeError, ValueError) as error:
+            raise LapjaxError(f"scheme {self.name!r}: {error}") from error
+
+    def _freeze(self):
+        """Checks every field and stores it as nested tuples, whatever sequences it came as."""
+        names = _sequence("names", self.names)
+        if not all(isinstance(name, str) and name for name in names):
+            raise ValueError("`names` must be non-empty strings, one a landmark")
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"`names` repeats {repeated[0]!r}; give every landmark its own name")
+        count = len(names)
+        fields = {"names": names}
+        if self.flip is not None:
+            flip = _indices("flip", self.flip, count)
+            if len(flip) != count:
+                raise ValueError(f"`flip` has {len(flip)} entries for {count} landmarks; give one for each")
+            for i, j in enumerate(flip):
+                if flip[j] != i:
+                    raise ValueError(
+                        f"`flip` is not its own inverse: {i} -> {j} -> {flip[j]}; pair the points or use null"
+                    )
+            fields["flip"] = flip
+        if self.eye_corners is not None:
+            corners = _indices("eye_corners", self.eye_corners, count)
+            if len(corners) != 2 or corners[0] == corners[1]:
+                raise ValueError(f"`eye_corners` is {corners}; give two different indices, or null")
+            fields["eye_corners"] = corners
+        if self.pupils is not None:
+            pupils = tuple(_indices("pupils", group, count) for group in _sequence("pupils", self.pupils))
+            if len(pupils) != 2 or not all(pupils):
+                raise ValueError(f"`pupils` is {pupils}; give two non-empty groups of indices, or null")
+            fields["pupils"] = pupils
+        fields["segments"] = tuple(
+            _indices("segments", segment, count) for segment in _sequence("segments", self.segments)
+        )
+        parts = []
+        for part in _sequence("parts", self.parts):
+            pair = _sequence("parts", part)
+            if len(pair) != 2 or not isinstance(pair[0], str):
+                raise ValueError(f"`parts` has {part!r}; give pairs of a name and a list of indices")
+            parts.append((pair[0], _indices("parts", pair[1], count)))
+        fields["parts"] = tuple(parts)
+        for field, value in fields.items():
+            object.__setattr__(self, field, value)
+
+    @property
+    def count(self) -> int:
+        """The number of landmarks, K."""
+        return len(self.names)
+
+    def to_dict(self) -> dict:
+        """The fields as a dict that JSON can hold; `from_dict` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> "Scheme":
+        """A scheme from `to_dict` or parsed JSON; `name` and `names` are required.
+
+        Raises:
+          LapjaxError: not a dict, a missing or unknown field, or contents that do not fit each other.
+        """
+        if not isinstance(fields, dict):
+            raise LapjaxError(
+                f"scheme: expected an object with `name` and `names`, got {type(fields).__name__}"
+            )
+        known = [field.name for field in dataclasses.fields(cls)]
+        for field in fields:
+            if field not in known:
+                raise LapjaxError(
+                    f"scheme: unknown field {field!r}{_suggest(str(field), known)}; use {', '.join(known)}"
+                )
+        for field in ("name", "names"):
+            if field not in fields:
+                raise LapjaxError(f"scheme: the field `{field}` is missing; add it")
+        return cls(**fields)
+
+
+def _sequence(field, value):
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise ValueError(f"`{field}` is {value!r}; give a list")
+    return tuple(value)
+
+
+def _indices(field, values, count):
+    values = _sequence(field, values)
+    for value in values:
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise ValueError(f"`{field}` holds {value!r}; indices are whole numbers from 0")
+        if not 0 <= value < count:
+            raise ValueError(
+                f"`{field}` holds the index {value}; {count} landmarks have indices 0 to {count - 1}"
+            )
+    return tuple(operator.index(value) for value in values)
+
+
+def _suggest(word, known):
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f", did you mean {near[0]!r}" if near else ""
+
+
+def _mirror(names):
+    swap = {"left": "right", "right": "left"}
+    mirrored = ["_".join(swap.get(word, word) for word in name.split("_")) for name in names]
+    return tuple(names.index(name) for name in mirrored)
+
+
+def _face(name, names, **fields):
+    names = tuple(names)
+    return Scheme(name=name, names=names, flip=_mirror(names), **fields)
+
+
+def _across(stem, count):
+    """Names of `count` points that run from image left to image right, numbered from the outside inwards."""
+    half = range(count // 2)
+    middle = [stem] if count % 2 else []
+    return [f"{stem}_left_{i}" for i in half] + middle + [f"{stem}_right_{i}" for i in reversed(half)]
+
+
+def _eyes(lid):
+    """Names of both eyes, `lid` points on each lid, clockwise: the left eye from outside, the right from inside."""
+    out, back = range(lid), range(lid - 1, -1, -1)
+    left = ["eye_left_outer", *(f"eye_left_upper_{i}" for i in out)]
+    left += ["eye_left_inner", *(f"eye_left_lower_{i}" for i in back)]
+    right = ["eye_right_inner", *(f"eye_right_upper_{i}" for i in back)]
+    right += ["eye_right_outer", *(f"eye_right_lower_{i}" for i in out)]
+    return left + right
+
+
+def _mouth():
+    """The 20 mouth points that 300W and WFLW share: the outer contour clockwise from image left, then the inner."""
+    outer = _across("mouth_outer_upper", 7) + _across("mouth_outer_lower", 5)[::-1]
+    return outer + _across("mouth_inner_upper", 5) + _across("mouth_inner_lower", 3)[::-1]
+
+
+def _run(first, last, *, closed=False):
+    return (*range(first, last + 1), first) if closed else tuple(range(first, last + 1))
+
+
+# Sagonas et al., "300 Faces in-the-Wild Challenge", ICCV workshops 2013 (the Multi-PIE 68-point mark-up).
+_W300 = _face(
+    "300w",
+    [
+        *_across("jaw", 17),
+        *_across("brow", 10),
+        *(f"nose_bridge_{i}" for i in range(4)),
+        *_across("nose_base", 5),
+        *_eyes(2),
+        *_mouth(),
+    ],
+    eye_corners=(36, 45),
+    pupils=(_run(36, 41), _run(42, 47)),
+    segments=(
+        _run(0, 16),
+        _run(17, 21),
+        _run(22, 26),
+        _run(27, 30),
+        _run(31, 35),
+        _run(36, 41, closed=True),
+        _run(42, 47, closed=True),
+        _run(48, 59, closed=True),
+        _run(60, 67, closed=True),
+    ),
+    parts=(
+        ("jaw", _run(0, 16)),
+        ("brows", _run(17, 26)),
+        ("nose", _run(27, 35)),
+        ("eyes", _run(36, 47)),
+        ("mouth", _run(48, 67)),
+    ),
+)
+
+# Koestinger et al., ICCV workshops 2011, without the ears, as Zhu et al., CVPR 2016 use it. Many faces are near
+# profile, where eye distances vanish, so the normaliser is the annotated box.
+_AFLW = _face(
+    "aflw",
+    [
+        *("brow_left_outer", "brow_left_centre", "brow_left_inner"),
+        *("brow_right_inner", "brow_right_centre", "brow_right_outer"),
+        *("eye_left_outer", "eye_left_centre", "eye_left_inner"),
+        *("eye_right_inner", "eye_right_centre", "eye_right_outer"),
+        *("nose_left", "nose_centre", "nose_right"),
+        *("mouth_left", "mouth_centre", "mouth_right"),
+        "chin",
+    ],
+    segments=((0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11), (12, 13, 14), (15, 16, 17)),
+    parts=(
+        ("brows", _run(0, 5)),
+        ("eyes", _run(6, 11)),
+        ("nose", _run(12, 14)),
+        ("mouth", _run(15, 17)),
+        ("jaw", (18,)),
+    ),
+)
+
+# Wu et al., "Look at Boundary", CVPR 2018. Each brow is a closed contour, five points above and four below.
+_WFLW = _face(
+    "wflw",
+    [
+        *_across("jaw", 33),
+        *(f"brow_left_upper_{i}" for i in range(5)),
+        *(f"brow_left_lower_{i}" for i in reversed(range(4))),
+        *(f"brow_right_upper_{i}" for i in reversed(range(5))),
+        *(f"brow_right_lower_{i}" for i in range(4)),
+        *(f"nose_bridge_{i}" for i in range(4)),
+        *_across("nose_base", 5),
+        *_eyes(3),
+        *_mouth(),
+        "pupil_left",
+        "pupil_right",
+    ],
+    eye_corners=(60, 72),
+    pupils=((96,), (97,)),
+    segments=(
+        _run(0, 32),
+        _run(33, 41, closed=True),
+        _run(42, 50, closed=True),
+        _run(51, 54),
+        _run(55, 59),
+        _run(60, 67, closed=True),
+        _run(68, 75, closed=True),
+        _run(76, 87, closed=True),
+        _run(88, 95, closed=True),
+    ),
+    parts=(
+        ("jaw", _run(0, 32)),
+        ("brows", _run(33, 50)),
+        ("nose", _run(51, 59)),
+        ("eyes", (*_run(60, 75), 96, 97)),
+        ("mouth", _run(76, 95)),
+    ),
+)
+
+# Burgos-Artizzu et al., "Robust face landmark estimation under occlusion", ICCV 2013.
+_COFW = _face(
+    "cofw",
+    [
+        *("brow_left_outer", "brow_right_outer", "brow_left_inner", "brow_right_inner"),
+        *("brow_left_upper", "brow_left_lower", "brow_right_upper", "brow_right_lower"),
+        *("eye_left_outer", "eye_right_outer", "eye_left_inner", "eye_right_inner"),
+        *("eye_left_upper", "eye_left_lower", "eye_right_upper", "eye_right_lower"),
+        *("pupil_left", "pupil_right"),
+        *("nose_left", "nose_right", "nose_tip", "nose_base"),
+        *("mouth_left", "mouth_right"),
+        *("lip_upper_top", "lip_upper_bottom", "lip_lower_top", "lip_lower_bottom"),
+        "chin",
+    ],
+    eye_corners=(8, 9),
+    pupils=((16,), (17,)),
+    segments=(
+        (0, 4, 2, 5, 0),
+        (1, 6, 3, 7, 1),
+        (8, 12, 10, 13, 8),
+        (9, 14, 11, 15, 9),
+        (18, 21, 19),
+        (22, 24, 23, 27, 22),
+        (22, 25, 23, 26, 22),
+    ),
+    parts=(
+        ("jaw", (28,)),
+        ("brows", _run(0, 7)),
+        ("nose", _run(18, 21)),
+        ("eyes", _run(8, 17)),
+        ("mouth", _run(22, 27)),
+    ),
+)
+
+# The order of MTFL, MTCNN and RetinaFace. Its eyes are centres: an inter-pupil normaliser, not an inter-ocular one.
+_FIVE = _face(
+    "five",
+    ["eye_left", "eye_right", "nose", "mouth_left", "mouth_right"],
+    pupils=((0,), (1,)),
+    segments=((0, 2, 1), (3, 4)),
+    parts=(("eyes", (0, 1)), ("nose", (2,)), ("mouth", (3, 4))),
+)
+
+SCHEMES = {scheme.name: scheme for scheme in (_W300, _AFLW, _WFLW, _COFW, _FIVE)}
+
+
+def get_scheme(name_or_json_path: str | os.PathLike) -> Scheme:
+    """The built-in scheme of that name, or the scheme in that JSON file (written by `save_scheme` or by hand).
+
+    Raises:
+      LapjaxError: an unknown name (the nearest is suggested), an unreadable file, or contents that do not fit.
+    """
+    text = os.fspath(name_or_json_path)
+    if text in SCHEMES:
+        return SCHEMES[text]
+    path = Path(text)
+    if path.suffix != ".json" and not path.is_file():
+        raise LapjaxError(
+            f"unknown scheme {text!r}{_suggest(text, list(SCHEMES))}; use one of {', '.join(SCHEMES)} or a .json file"
+        )
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise LapjaxError(f"scheme file {path} does not exist; check the path") from error
+    except (OSError, ValueError) as error:
+        raise LapjaxError(
+            f"scheme file {path} cannot be read as JSON ({error}); rewrite it with save_scheme"
+        ) from error
+    try:
+        return Scheme.from_dict(fields)
+    except LapjaxError as error:
+        raise LapjaxError(f"{path}: {error}") from error
+
+
+def anonymous(k: int, name: str = "points") -> Scheme:
+    """A scheme of `k` points about which nothing is known: p0, p1, ...; no flip, no eyes, nothing to draw."""
+    return Scheme(name=name, names=tuple(f"p{i}" for i in range(k)))
+
+
+def save_scheme(scheme: Scheme, path: str | os.PathLike) -> None:
+    """Writes the scheme as JSON, beside first and then renamed.
+
+    Raises:
+      LapjaxError: the file cannot be written.
+    """
+    path = Path(path)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(json.dumps(scheme.to_dict(), indent=1) + "\n", encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise LapjaxError(
+            f"cannot write the scheme to {path} ({error}); check the folder and its space"
+        ) from error
