@@ -1,0 +1,210 @@
+"""Prepared faces by name, and batches of them as a pure function of the step.
+
+`load` gives the `Faces` of a split. `source` turns them into batches: global position p of the stream is face
+`order(...)[p]`, every epoch a permutation keyed by (seed, epoch), batches running on across the border, so that
+resuming needs the step alone and every host agrees. Two sources deliver the same rows: `Resident` keeps all chips on
+the device and gathers them inside the jitted step, `Streamed` decodes a batch at a time through grain.
+"""
+
+import functools
+import os
+import pathlib
+
+import numpy as np
+
+from lapjax.errors import LapjaxError
+from lapjax.packs import EncodedChips, Faces, pack_splits, read_pack, write_pack
+
+__all__ = [
+    "EncodedChips",
+    "Faces",
+    "Resident",
+    "Streamed",
+    "data_directory",
+    "load",
+    "order",
+    "pack_splits",
+    "read_pack",
+    "source",
+    "splits",
+    "write_pack",
+]
+
+RESIDENT_LIMIT = 2 << 30  # bytes of decoded chips
+
+
+def data_directory(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
+    """Where prepared data lies: `data_dir`, else $LAPJAX_DATA_DIR, else ~/.cache/lapjax."""
+    return pathlib.Path(data_dir or os.environ.get("LAPJAX_DATA_DIR") or "~/.cache/lapjax").expanduser()
+
+
+def splits(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> dict[str, int]:
+    """The splits of a pack (a path `*.npz`) or of a prepared set, with how many faces each has."""
+    if _is_pack(name):
+        return pack_splits(name)
+    from lapjax.datasets import prepared
+
+    return dict(prepared.splits(str(name), data_directory(data_dir)))
+
+
+def load(
+    name: str | os.PathLike,
+    split: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    limit: int | None = None,
+    encoded: bool = False,
+) -> Faces:
+    """The faces of one split of a pack or of a prepared set.
+
+    Args:
+      name: a path `*.npz` to a pack, or the name of a prepared set ("the300w", "toy_faces", ...).
+      split: as `splits` lists them.
+      data_dir: see `data_directory`; not used for a pack.
+      limit: only the first so many.
+      encoded: leave the chips encoded, decoded on access, for sets too big to sit decoded in memory.
+
+    Raises:
+      LapjaxError: no such set or split, or one that cannot be read.
+    """
+    if limit is not None and limit < 1:
+        raise LapjaxError(f"limit {limit} must be at least 1")
+    if _is_pack(name):
+        return read_pack(name, split, limit=limit, encoded=encoded)
+    raise LapjaxError(f"no prepared set {name!r}")
+
+
+@functools.lru_cache(maxsize=16)
+def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(count).astype(np.int32)
+
+
+def order(seed: int, start: int, size: int, *, count: int) -> np.ndarray:
+    """The faces at positions start .. start + size - 1 of the endless stream over `count` faces, (size,) int32.
+
+    Every epoch is a permutation of all faces drawn from (seed, epoch) alone.
+    """
+    pieces, stop = [], start + size
+    while start < stop:
+        epoch, first = divmod(start, count)
+        piece = _permutation(seed, epoch, count)[first : first + stop - start]
+        pieces.append(piece)
+        start += len(piece)
+    return np.concatenate(pieces)
+
+
+def _check(faces: Faces, batch_size: int, seed: int) -> None:
+    if not len(faces):
+        raise LapjaxError("no faces to draw batches from: choose a split that has some")
+    if batch_size < 1:
+        raise LapjaxError(f"batch_size {batch_size} must be at least 1")
+    if seed < 0:
+        raise LapjaxError(f"seed {seed} must not be negative")
+
+
+def _rows(array, offset, count):
+    """`count` rows of a batch from `offset`, which may be traced."""
+    import jax
+
+    return jax.lax.dynamic_slice_in_dim(array, offset, count)
+
+
+class Resident:
+    """Batches gathered on the device from chips that all lie there as uint8.
+
+    `send(step)` goes into the jitted step as an argument: the same device arrays every time, and the batch's (B,)
+    int32 indices. `gather` runs inside.
+    """
+
+    def __init__(self, faces: Faces, batch_size: int, seed: int, *, put=None):
+        """`put` places the pytree of arrays, by default `jax.device_put`: give one that replicates for a mesh."""
+        import jax
+
+        _check(faces, batch_size, seed)
+        self._count, self._batch_size, self._seed = len(faces), batch_size, seed
+        self._faces = (put or jax.device_put)(
+            {
+                "images": np.asarray(faces.images),
+                "landmarks": faces.landmarks.astype(np.float32),
+                "visible": faces.visible,
+            }
+        )
+
+    def send(self, step: int) -> dict:
+        """What `gather` needs: the device arrays of all N faces and the indices of this step's batch."""
+        start = int(step) * self._batch_size
+        return {
+            "faces": self._faces,
+            "indices": order(self._seed, start, self._batch_size, count=self._count),
+        }
+
+    def gather(self, sent: dict, step, offset=0, count: int | None = None) -> dict:
+        """Rows `offset` .. `offset + count - 1` of the step's batch, all by default; pure, for use under jit.
+
+        Returns:
+            images (b, S, S, 3) uint8, landmarks (b, K, 2) float32 chip px and visible (b, K) bool.
+        """
+        import jax
+        import jax.numpy as jnp
+
+        indices = _rows(sent["indices"], offset, count or self._batch_size)
+        return jax.tree.map(lambda column: jnp.take(column, indices, axis=0), sent["faces"])
+
+
+class Streamed:
+    """The same batches as `Resident`, decoded a few steps ahead on threads by grain, for sets that do not fit."""
+
+    def __init__(self, faces: Faces, batch_size: int, seed: int, *, threads: int = 4, ahead: int = 4):
+        try:
+            import grain
+        except ImportError as error:
+            raise LapjaxError(
+                "streaming needs grain: `pip install lapjax[train]`, or keep the chips on the device (resident=True)"
+            ) from error
+        _check(faces, batch_size, seed)
+
+        def face(position: int) -> dict:
+            (index,) = order(seed, position, 1, count=len(faces))
+            return {
+                "images": faces.images[int(index)],
+                "landmarks": faces.landmarks[index].astype(np.float32),
+                "visible": faces.visible[index],
+            }
+
+        # 2**60 positions stand for an endless stream that still knows where each batch begins.
+        self._batches = grain.MapDataset.range(2**60).map(face).batch(batch_size)
+        self._options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+        self._batch_size, self._iterator, self._next = batch_size, None, None
+
+    def send(self, step: int) -> dict:
+        """The batch of this step as host arrays; steps asked for in order are ready beforehand."""
+        step = int(step)
+        if step != self._next:
+            self._iterator = iter(self._batches[step:].to_iter_dataset(self._options))
+        batch, self._next = next(self._iterator), step + 1
+        return batch
+
+    def gather(self, sent: dict, step, offset=0, count: int | None = None) -> dict:
+        """As `Resident.gather`."""
+        import jax
+
+        return jax.tree.map(lambda column: _rows(column, offset, count or self._batch_size), sent)
+
+
+def source(
+    faces: Faces,
+    batch_size: int,
+    seed: int,
+    *,
+    resident: bool | None = None,
+    limit: int = RESIDENT_LIMIT,
+    put=None,
+) -> Resident | Streamed:
+    """`Resident` when the decoded chips take at most `limit` bytes, else `Streamed`; `resident` decides by hand."""
+    if resident is None:
+        resident = int(np.prod(faces.images.shape)) <= limit
+    return Resident(faces, batch_size, seed, put=put) if resident else Streamed(faces, batch_size, seed)
+
+
+def _is_pack(name) -> bool:
+    return pathlib.Path(name).suffix == ".npz"
