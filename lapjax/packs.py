@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -210,28 +209,25 @@ def pack_splits(path: str | os.PathLike) -> dict[str, int]:
 @contextlib.contextmanager
 def _open_pack(path):
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since np.load leaves a broken file open.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             header = json.loads(bytes(file["header"]))
             if header["format"] != FORMAT:
-                raise KeyError("format")
+                raise LapjaxError(f"{path} is not a lapjax pack: give one that `lapjax prepare` wrote")
             if header["version"] != VERSION:
+                version = header["version"]
                 raise LapjaxError(
-                    f"{path} is a pack of version {header['version']}, and this lapjax reads {VERSION}: write it again"
+                    f"{path} has version {version}, not {VERSION}: write it again with this lapjax"
                 )
             yield file, header
     except LapjaxError:
         raise
     except FileNotFoundError as error:
         raise LapjaxError(f"no pack at {path}: write one with `lapjax prepare NAME --pack {path}`") from error
-    except OSError as error:
-        raise LapjaxError(
-            f"cannot read the pack {path} ({error.strerror or error}): check the path"
-        ) from error
-    # Whatever else np.load, zipfile and json say about a file, to its owner it means one thing.
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise LapjaxError(
-            f"{path} is not a lapjax pack, or only a part of one: copy or write it again"
-        ) from error
+    except (PermissionError, IsADirectoryError) as error:
+        raise LapjaxError(f"cannot read the pack {path} ({error.strerror}): give a readable file") from error
+    except Exception as error:  # what zipfile, numpy and json raise depends on where the damage is
+        raise LapjaxError(f"{path} is not a lapjax pack, or only a part of one: write it again") from error
 
 
 def _packed(split: str, faces: Faces, chip_size: int | None, quality: int | None) -> tuple[dict, dict]:
