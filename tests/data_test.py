@@ -1,0 +1,197 @@
+"""Batches are a pure function of the step, the same from both sources."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from lapjax import data
+from lapjax.errors import LapjaxError
+from lapjax.schemes import anonymous
+
+N, SIZE, K, BATCH = 11, 16, 3, 4
+
+
+def faces(count=N, points=K):
+    """Faces that differ from each other in every column."""
+    rng = np.random.default_rng(0)
+    return data.Faces(
+        images=rng.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8),
+        landmarks=rng.uniform(0, SIZE, (count, points, 2)).astype(np.float32),
+        visible=rng.random((count, points)) < 0.7,
+        box=rng.uniform(0, 99, (count, 4)).astype(np.float32),
+        image_to_chip=np.zeros((count, 2, 3), np.float32),
+        name=np.array([f"{i}" for i in range(count)]),
+        subset=np.full(count, ""),
+        scheme=anonymous(points),
+        meta={"dataset": "made", "split": "train", "chip_size": SIZE, "quality": 95},
+    )
+
+
+def batch(source, step, **shard):
+    return jax.tree.map(np.asarray, source.gather(source.send(step), step, **shard))
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_order_is_a_permutation_an_epoch():
+    stream = data.order(3, 0, 5 * N, count=N).reshape(5, N)
+    np.testing.assert_array_equal(np.sort(stream, axis=1), np.tile(np.arange(N), (5, 1)))
+    assert len({tuple(epoch) for epoch in stream}) == 5
+    assert stream.dtype == np.int32
+    assert not np.array_equal(stream[0], data.order(4, 0, N, count=N))
+
+
+def test_order_is_the_same_wherever_it_starts():
+    stream = data.order(0, 0, 100, count=N)
+    for start, size in [(0, 1), (10, 2), (9, 30), (57, 43)]:
+        np.testing.assert_array_equal(data.order(0, start, size, count=N), stream[start : start + size])
+    # Far along the stream nothing before it is drawn.
+    assert set(data.order(0, N * 10**9, N, count=N)) == set(range(N))
+
+
+def test_order_is_pinned():
+    # What a checkpoint resumes to: the stream of a seed must not move between versions.
+    np.testing.assert_array_equal(data.order(0, 0, 8, count=8), [2, 4, 3, 6, 5, 0, 1, 7])
+
+
+def test_batches_run_on_across_the_border_of_an_epoch():
+    made = faces()
+    source = data.Resident(made, BATCH, 7)
+    rows = np.concatenate([batch(source, step)["landmarks"] for step in range(N)])
+    np.testing.assert_array_equal(rows, made.landmarks[data.order(7, 0, N * BATCH, count=N)])
+
+
+@pytest.mark.parametrize("kind", [data.Resident, data.Streamed])
+def test_a_batch_has_images_landmarks_visible(kind):
+    found = batch(kind(faces(), BATCH, 0), 5)
+    shapes = {name: (value.shape, value.dtype.name) for name, value in found.items()}
+    assert shapes == {
+        "images": ((BATCH, SIZE, SIZE, 3), "uint8"),
+        "landmarks": ((BATCH, K, 2), "float32"),
+        "visible": ((BATCH, K), "bool"),
+    }
+
+
+@pytest.mark.parametrize("points", [0, K])
+@pytest.mark.parametrize("batch_size", [1, BATCH, 2 * N + 3])
+def test_streamed_and_resident_deliver_the_same_rows(points, batch_size):
+    made = faces(points=points)
+    resident, streamed = data.Resident(made, batch_size, 5), data.Streamed(made, batch_size, 5)
+    for step in [0, 1, 2, 3, 30, 31, 2, 2, 0]:  # in order, ahead, back and again
+        assert_same(batch(resident, step), batch(streamed, step))
+
+
+def test_a_set_smaller_than_a_batch_repeats():
+    found = batch(data.Resident(faces(3), 8, 0), 0)
+    assert found["images"].shape[0] == 8
+
+
+def test_another_seed_is_another_order():
+    made = faces()
+    first, second = batch(data.Resident(made, BATCH, 0), 0), batch(data.Resident(made, BATCH, 1), 0)
+    assert not np.array_equal(first["landmarks"], second["landmarks"])
+
+
+@pytest.mark.parametrize("kind", [data.Resident, data.Streamed])
+def test_gather_under_jit_with_traced_step_and_shard(kind):
+    source = kind(faces(), BATCH, 0)
+    gather = jax.jit(source.gather, static_argnames="count")
+    for step in (0, 4):
+        whole = batch(source, step)
+        assert_same(jax.tree.map(np.asarray, gather(source.send(step), step)), whole)
+        halves = [gather(source.send(step), step, np.int32(offset), count=2) for offset in (0, 2)]
+        assert_same(jax.tree.map(lambda *rows: np.concatenate(rows), *halves), whole)
+    assert gather._cache_size() == 2
+
+
+def test_resident_chips_are_sent_to_the_device_once():
+    source = data.Resident(faces(), BATCH, 0)
+    first, later = source.send(0), source.send(9)
+    assert all(
+        a is b for a, b in zip(jax.tree.leaves(first["faces"]), jax.tree.leaves(later["faces"]), strict=True)
+    )
+    assert first["indices"].shape == (BATCH,) and first["indices"].dtype == np.int32
+
+
+def test_resident_chips_go_where_they_are_put():
+    placed = []
+    data.Resident(faces(), BATCH, 0, put=lambda tree: placed.append(tree) or tree)
+    assert set(placed[0]) == {"images", "landmarks", "visible"}
+
+
+def test_source_keeps_on_the_device_what_fits():
+    made = faces()
+    bytes_ = made.images.nbytes
+    assert isinstance(data.source(made, BATCH, 0), data.Resident)
+    assert isinstance(data.source(made, BATCH, 0, limit=bytes_), data.Resident)
+    assert isinstance(data.source(made, BATCH, 0, limit=bytes_ - 1), data.Streamed)
+    assert isinstance(data.source(made, BATCH, 0, resident=True, limit=0), data.Resident)
+    assert isinstance(data.source(made, BATCH, 0, resident=False), data.Streamed)
+
+
+def test_a_pack_streams_without_decoding_more_than_it_sends(tmp_path):
+    path = tmp_path / "made.npz"
+    data.write_pack(path, {"train": faces(200)})
+    decoded, whole = [], data.load(path, "train")
+    lazy = data.load(path, "train", encoded=True)
+    read = lazy.images._read
+    lazy.images._read = lambda row: decoded.append(row) or read(row)
+    streamed = data.Streamed(lazy, BATCH, 1, ahead=2)
+    assert_same(batch(streamed, 3), batch(data.Resident(whole, BATCH, 1), 3))
+    assert len(decoded) < 100
+    assert_same(batch(data.source(lazy, BATCH, 1), 3), batch(data.Resident(whole, BATCH, 1), 3))
+
+
+@pytest.mark.parametrize("kind", [data.Resident, data.Streamed])
+def test_bad_requests(kind):
+    with pytest.raises(LapjaxError, match="no faces"):
+        kind(faces().take(slice(0)), BATCH, 0)
+    with pytest.raises(LapjaxError, match="batch_size 0"):
+        kind(faces(), 0, 0)
+    with pytest.raises(LapjaxError, match="seed -1"):
+        kind(faces(), BATCH, -1)
+
+
+def test_streaming_without_grain_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    with pytest.raises(LapjaxError, match="needs grain: .*resident=True"):
+        data.Streamed(faces(), BATCH, 0)
+
+
+def test_a_pack_by_name(tmp_path):
+    path = tmp_path / "made.npz"
+    data.write_pack(path, {"train": faces(), "test": faces(5)})
+    assert data.splits(str(path)) == {"train": N, "test": 5}
+    assert len(data.load(path, "test")) == 5 and len(data.load(str(path), "train", limit=2)) == 2
+    with pytest.raises(LapjaxError, match="limit 0"):
+        data.load(path, "train", limit=0)
+    with pytest.raises(LapjaxError, match="no split 'common'"):
+        data.load(path, "common")
+
+
+def test_the_data_directory(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("LAPJAX_DATA_DIR", raising=False)
+    assert data.data_directory() == tmp_path / ".cache" / "lapjax"
+    monkeypatch.setenv("LAPJAX_DATA_DIR", str(tmp_path / "a"))
+    assert data.data_directory() == tmp_path / "a"
+    assert data.data_directory("~/b") == tmp_path / "b"
+
+
+def test_batches_of_a_pack_need_no_tfds_grain_tyro_or_beartype(tmp_path):
+    path = tmp_path / "made.npz"
+    data.write_pack(path, {"train": faces()})
+    blocked = "tensorflow_datasets tensorflow grain tyro beartype array_record"
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({blocked.split()!r}))
+from lapjax import data
+source = data.source(data.load({str(path)!r}, "train"), 4, 0)
+assert source.gather(source.send(2), 2)["images"].shape == (4, {SIZE}, {SIZE}, 3)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
