@@ -1,0 +1,109 @@
+"""The TFDS builder that all sets of photos share; each set's own builder says what its source folder holds."""
+
+import abc
+import collections
+import os
+from collections.abc import Callable, Iterator
+
+import tensorflow_datasets as tfds
+
+from lapjax.datasets import records
+from lapjax.datasets.photos import Survey
+from lapjax.errors import LapjaxError
+
+FORMAT = "lapjax"  # marks the metadata of sets whose records are those of records.py
+
+
+class ChipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Turns a folder of photos into stored chips. Making one checks the folder; `read` checks every image.
+
+    TFDS finds prepared sets by their files; the builders stay out of its registry, where a name would stand for code
+    that cannot run without its source folder.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    TERMS: str  # under which the data may be used, in a sentence
+
+    def __init__(
+        self,
+        *,
+        source: str | os.PathLike,
+        chip_size: int = records.CHIP_SIZE,
+        chip_factor: float = records.CHIP_FACTOR,
+        quality: int = records.QUALITY,
+        data_dir: str | os.PathLike | None = None,
+        **options,
+    ):
+        """Args are those of `lapjax.datasets.prepare.prepare`; `options` go to `survey`.
+
+        Raises:
+            LapjaxError: a setting out of range, or whatever `survey` finds wrong.
+        """
+        if not (isinstance(chip_size, int) and 16 <= chip_size <= 2048):
+            raise LapjaxError(f"chip_size {chip_size!r} must be a whole number of pixels from 16 to 2048")
+        if not 1 <= chip_factor <= 8:
+            raise LapjaxError(f"chip_factor {chip_factor!r} must be from 1, the box itself, to 8")
+        if not (isinstance(quality, int) and 1 <= quality <= 100):
+            raise LapjaxError(f"quality {quality!r} must be a whole number from 1 to 100")
+        self.source = os.path.abspath(os.path.expanduser(source)) if source is not None else None
+        self.settings = {"chip_size": chip_size, "chip_factor": float(chip_factor), "quality": quality}
+        self.found = self.survey(source, **options)
+        self._records: dict[str, list[dict]] | None = None
+        super().__init__(data_dir=data_dir, file_format="array_record")
+
+    @classmethod
+    @abc.abstractmethod
+    def survey(cls, source: str | os.PathLike, **options) -> Survey:
+        """Finds and checks the photos, annotations and splits of `source` without decoding an image.
+
+        Raises:
+            LapjaxError: naming what is wrong and what to do.
+        """
+
+    def read(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Decodes every photo and makes its record, in memory. Raises as `records.read_records`."""
+        splits = self.found.splits
+        made, notes = records.read_records(
+            [photo for photos in splits.values() for photo in photos],
+            **self.settings,
+            skip_unreadable=self.found.skip_unreadable,
+            progress=progress,
+        )
+        made = iter(made)
+        self._records = {
+            split: [record for _, record in zip(photos, made, strict=False) if record is not None]
+            for split, photos in splits.items()
+        }
+        self.info.metadata.update(
+            counts={
+                split: dict(sorted(collections.Counter(record["subset"] for record in members).items()))
+                for split, members in self._records.items()
+            },
+            notes=[*self.found.notes, *notes],
+        )
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        scheme = self.found.scheme
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(records.features(self.settings["chip_size"], scheme.count)),
+            metadata=tfds.core.MetadataDict(
+                format=FORMAT,
+                dataset=self.name,
+                builder=self.__module__.split(".")[-2],
+                source=self.source,
+                **self.settings,
+                terms=self.TERMS,
+                unlabelled=scheme.count == 0,
+                scheme=scheme.to_dict(),
+            ),
+        )
+
+    def _split_generators(self, dl_manager) -> dict[str, Iterator]:
+        del dl_manager  # nothing is downloaded
+        if self._records is None:
+            self.read()
+        return {split: self._generate_examples(split) for split in self._records}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
+        for record in self._records[split]:
+            yield record["name"], record
