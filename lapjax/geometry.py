@@ -1,7 +1,7 @@
 """Transforms between image, chip and network input, on NumPy and JAX arrays alike.
 
-A transform is a (..., 2, 3) matrix M with x_dst = M @ [x_src, y_src, 1]. Points are (x, y) in pixels whose centres are
-at integers, so the left edge of an image is at x = -0.5.
+A transform is a (..., 2, 3) matrix M with x_dst = M @ [x_src, y_src, 1]. Points are (x, y) in pixels whose
+centres are at integers, so the left edge of an image is at x = -0.5.
 """
 
 import math
@@ -40,7 +40,7 @@ def box_of(landmarks, visible=None):
 
 
 def crop_matrix(box, *, factor, size):
-    """The transform from an image to its square crop: side factor * max(w, h) at the box centre, `size` px wide.
+    """The transform from an image to its square crop, side factor * max(w, h) at the box centre.
 
     Args:
       box: (..., 4) min x, min y, max x, max y of landmark centres, in image px.
@@ -71,7 +71,7 @@ def apply(matrix, points):
     """Moves points: matrix (..., 2, 3) and points (..., K, 2) give (..., K, 2); leading axes broadcast."""
     xp, (matrix, points) = _floats(matrix, points)
     matrix, points = _same_rank(matrix, points)
-    # Written out because a matrix product may run in TF32 or bfloat16, which is a tenth of a pixel at x = 200.
+    # Written out: a matrix product may run in TF32 or bfloat16, wrong by a tenth of a pixel at x = 200.
     x, y = points[..., 0], points[..., 1]
     rows = [
         matrix[..., i, 0, None] * x + matrix[..., i, 1, None] * y + matrix[..., i, 2, None] for i in (0, 1)
@@ -166,8 +166,8 @@ def crop_image(image, box, *, factor, size):
     apart = left >= width or top >= height or left + side <= 0 or top + side <= 0
     if apart or side > _MAX_OVERHANG * max(height, width):
         raise LapjaxError(
-            f"box {box.tolist()} does not belong to an image of {width} x {height} px: its crop of side {side:.0f} px "
-            "holds next to nothing of it; check the points, x before y and in pixels of this image"
+            f"box {box.tolist()} does not belong to an image of {width} x {height} px: the crop, {side:.0f} "
+            "px wide, holds next to nothing of it; check its points: x before y, in pixels of this image"
         )
     # The filter reaches one output pixel beyond the square; Pillow would drop what it does not find there.
     margin = math.ceil(max(1.0, side / size)) + 1

@@ -12,8 +12,8 @@ from lapjax.errors import LapjaxError
 def read_image(source, *, name: str | None = None) -> np.ndarray:
     """Reads one image as upright 8-bit RGB.
 
-    EXIF rotation is applied; grey, palette, CMYK and 16-bit grey (scaled, not clipped) become RGB; transparent pixels
-    are laid over white. Of several frames the first is read.
+    EXIF rotation is applied; grey, palette, CMYK and 16-bit grey (scaled, not clipped) become RGB;
+    transparent pixels are laid over white. Of several frames the first is read.
 
     Args:
       source: a path, the bytes of an image file, or a PIL image (left as it is).

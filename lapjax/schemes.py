@@ -1,7 +1,7 @@
 """Landmark schemes: what each point is called, how a mirror permutes them, where the eyes are, what to draw.
 
-"left" and "right" in names are the sides of the image of an upright face that looks at the camera, so the mirror of a
-name is the name with left and right exchanged, and the built-in flip permutations are derived from the names.
+"left" and "right" in names are the sides of the image of an upright face that looks at the camera, so a
+mirror exchanges the two words, and the built-in flip permutations are derived from the names.
 Nothing infers a scheme from the number of points: 68 points can be a face or a spine.
 """
 
@@ -26,7 +26,7 @@ class Scheme:
         original. None: the points have no mirror, never flip.
       eye_corners: outer corners of the image-left and the image-right eye, whose distance is the inter-ocular
         normaliser. None: the scheme has no such normaliser.
-      pupils: landmarks of the image-left and of the image-right eye; inter-pupil is the distance of their means.
+      pupils: landmarks of the image-left and of the image-right eye; inter-pupil is their means' distance.
       segments: polylines to draw; a closed one repeats its first index.
       parts: (part name, indices) pairs, such as jaw, brows, nose, eyes, mouth.
 
@@ -154,9 +154,10 @@ def _mirror(names):
     return tuple(names.index(name) for name in mirrored)
 
 
-def _face(name, names, **fields):
-    names = tuple(names)
-    return Scheme(name=name, names=names, flip=_mirror(names), **fields)
+def _face(name, names, *, segments, eye_corners=None, pupils=None, **parts):
+    """A scheme whose mirror follows from its names and whose parts are the remaining keywords."""
+    parts = tuple(parts.items())
+    return Scheme(name, tuple(names), _mirror(names), eye_corners, pupils, segments, parts)
 
 
 def _across(stem, count):
@@ -166,8 +167,13 @@ def _across(stem, count):
     return [f"{stem}_left_{i}" for i in half] + middle + [f"{stem}_right_{i}" for i in reversed(half)]
 
 
+def _nose():
+    """The 9 nose points that 300W and WFLW share: down the bridge, then along the base."""
+    return [f"nose_bridge_{i}" for i in range(4)] + _across("nose_base", 5)
+
+
 def _eyes(lid):
-    """Names of both eyes, `lid` points on each lid, clockwise: the left eye from outside, the right from inside."""
+    """Names of both eyes clockwise, `lid` points a lid: the left eye from outside, the right from inside."""
     out, back = range(lid), range(lid - 1, -1, -1)
     left = ["eye_left_outer", *(f"eye_left_upper_{i}" for i in out)]
     left += ["eye_left_inner", *(f"eye_left_lower_{i}" for i in back)]
@@ -177,169 +183,122 @@ def _eyes(lid):
 
 
 def _mouth():
-    """The 20 mouth points that 300W and WFLW share: the outer contour clockwise from image left, then the inner."""
+    """The 20 mouth points that 300W and WFLW share: outer contour clockwise from image left, then inner."""
     outer = _across("mouth_outer_upper", 7) + _across("mouth_outer_lower", 5)[::-1]
     return outer + _across("mouth_inner_upper", 5) + _across("mouth_inner_lower", 3)[::-1]
 
 
-def _run(first, last, *, closed=False):
-    return (*range(first, last + 1), first) if closed else tuple(range(first, last + 1))
+def _run(first, last):
+    return tuple(range(first, last + 1))
+
+
+def _loop(first, last):
+    return (*_run(first, last), first)
 
 
 # Sagonas et al., "300 Faces in-the-Wild Challenge", ICCV workshops 2013 (the Multi-PIE 68-point mark-up).
 _W300 = _face(
     "300w",
-    [
-        *_across("jaw", 17),
-        *_across("brow", 10),
-        *(f"nose_bridge_{i}" for i in range(4)),
-        *_across("nose_base", 5),
-        *_eyes(2),
-        *_mouth(),
-    ],
+    _across("jaw", 17) + _across("brow", 10) + _nose() + _eyes(2) + _mouth(),
     eye_corners=(36, 45),
     pupils=(_run(36, 41), _run(42, 47)),
-    segments=(
-        _run(0, 16),
-        _run(17, 21),
-        _run(22, 26),
-        _run(27, 30),
-        _run(31, 35),
-        _run(36, 41, closed=True),
-        _run(42, 47, closed=True),
-        _run(48, 59, closed=True),
-        _run(60, 67, closed=True),
-    ),
-    parts=(
-        ("jaw", _run(0, 16)),
-        ("brows", _run(17, 26)),
-        ("nose", _run(27, 35)),
-        ("eyes", _run(36, 47)),
-        ("mouth", _run(48, 67)),
-    ),
+    segments=(_run(0, 16), _run(17, 21), _run(22, 26), _run(27, 30), _run(31, 35))
+    + (_loop(36, 41), _loop(42, 47), _loop(48, 59), _loop(60, 67)),
+    jaw=_run(0, 16),
+    brows=_run(17, 26),
+    nose=_run(27, 35),
+    eyes=_run(36, 47),
+    mouth=_run(48, 67),
 )
 
-# Koestinger et al., ICCV workshops 2011, without the ears, as Zhu et al., CVPR 2016 use it. Many faces are near
+# Koestinger et al., ICCV workshops 2011, without the ears, as in Zhu et al., CVPR 2016. Many faces are near
 # profile, where eye distances vanish, so the normaliser is the annotated box.
 _AFLW = _face(
     "aflw",
-    [
-        *("brow_left_outer", "brow_left_centre", "brow_left_inner"),
-        *("brow_right_inner", "brow_right_centre", "brow_right_outer"),
-        *("eye_left_outer", "eye_left_centre", "eye_left_inner"),
-        *("eye_right_inner", "eye_right_centre", "eye_right_outer"),
-        *("nose_left", "nose_centre", "nose_right"),
-        *("mouth_left", "mouth_centre", "mouth_right"),
-        "chin",
-    ],
-    segments=((0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11), (12, 13, 14), (15, 16, 17)),
-    parts=(
-        ("brows", _run(0, 5)),
-        ("eyes", _run(6, 11)),
-        ("nose", _run(12, 14)),
-        ("mouth", _run(15, 17)),
-        ("jaw", (18,)),
-    ),
+    ["brow_left_outer", "brow_left_centre", "brow_left_inner"]
+    + ["brow_right_inner", "brow_right_centre", "brow_right_outer"]
+    + ["eye_left_outer", "eye_left_centre", "eye_left_inner"]
+    + ["eye_right_inner", "eye_right_centre", "eye_right_outer"]
+    + ["nose_left", "nose_centre", "nose_right", "mouth_left", "mouth_centre", "mouth_right", "chin"],
+    segments=(_run(0, 2), _run(3, 5), _run(6, 8), _run(9, 11), _run(12, 14), _run(15, 17)),
+    jaw=(18,),
+    brows=_run(0, 5),
+    nose=_run(12, 14),
+    eyes=_run(6, 11),
+    mouth=_run(15, 17),
 )
 
 # Wu et al., "Look at Boundary", CVPR 2018. Each brow is a closed contour, five points above and four below.
 _WFLW = _face(
     "wflw",
-    [
-        *_across("jaw", 33),
-        *(f"brow_left_upper_{i}" for i in range(5)),
-        *(f"brow_left_lower_{i}" for i in reversed(range(4))),
-        *(f"brow_right_upper_{i}" for i in reversed(range(5))),
-        *(f"brow_right_lower_{i}" for i in range(4)),
-        *(f"nose_bridge_{i}" for i in range(4)),
-        *_across("nose_base", 5),
-        *_eyes(3),
-        *_mouth(),
-        "pupil_left",
-        "pupil_right",
-    ],
+    _across("jaw", 33)
+    + [f"brow_left_upper_{i}" for i in range(5)]
+    + [f"brow_left_lower_{i}" for i in reversed(range(4))]
+    + [f"brow_right_upper_{i}" for i in reversed(range(5))]
+    + [f"brow_right_lower_{i}" for i in range(4)]
+    + _nose()
+    + _eyes(3)
+    + _mouth()
+    + ["pupil_left", "pupil_right"],
     eye_corners=(60, 72),
     pupils=((96,), (97,)),
-    segments=(
-        _run(0, 32),
-        _run(33, 41, closed=True),
-        _run(42, 50, closed=True),
-        _run(51, 54),
-        _run(55, 59),
-        _run(60, 67, closed=True),
-        _run(68, 75, closed=True),
-        _run(76, 87, closed=True),
-        _run(88, 95, closed=True),
-    ),
-    parts=(
-        ("jaw", _run(0, 32)),
-        ("brows", _run(33, 50)),
-        ("nose", _run(51, 59)),
-        ("eyes", (*_run(60, 75), 96, 97)),
-        ("mouth", _run(76, 95)),
-    ),
+    segments=(_run(0, 32), _loop(33, 41), _loop(42, 50), _run(51, 54), _run(55, 59))
+    + (_loop(60, 67), _loop(68, 75), _loop(76, 87), _loop(88, 95)),
+    jaw=_run(0, 32),
+    brows=_run(33, 50),
+    nose=_run(51, 59),
+    eyes=_run(60, 75) + (96, 97),
+    mouth=_run(76, 95),
 )
 
 # Burgos-Artizzu et al., "Robust face landmark estimation under occlusion", ICCV 2013.
 _COFW = _face(
     "cofw",
-    [
-        *("brow_left_outer", "brow_right_outer", "brow_left_inner", "brow_right_inner"),
-        *("brow_left_upper", "brow_left_lower", "brow_right_upper", "brow_right_lower"),
-        *("eye_left_outer", "eye_right_outer", "eye_left_inner", "eye_right_inner"),
-        *("eye_left_upper", "eye_left_lower", "eye_right_upper", "eye_right_lower"),
-        *("pupil_left", "pupil_right"),
-        *("nose_left", "nose_right", "nose_tip", "nose_base"),
-        *("mouth_left", "mouth_right"),
-        *("lip_upper_top", "lip_upper_bottom", "lip_lower_top", "lip_lower_bottom"),
-        "chin",
-    ],
+    ["brow_left_outer", "brow_right_outer", "brow_left_inner", "brow_right_inner"]
+    + ["brow_left_upper", "brow_left_lower", "brow_right_upper", "brow_right_lower"]
+    + ["eye_left_outer", "eye_right_outer", "eye_left_inner", "eye_right_inner"]
+    + ["eye_left_upper", "eye_left_lower", "eye_right_upper", "eye_right_lower"]
+    + ["pupil_left", "pupil_right", "nose_left", "nose_right", "nose_tip", "nose_base"]
+    + ["mouth_left", "mouth_right"]
+    + ["lip_upper_top", "lip_upper_bottom", "lip_lower_top", "lip_lower_bottom", "chin"],
     eye_corners=(8, 9),
     pupils=((16,), (17,)),
-    segments=(
-        (0, 4, 2, 5, 0),
-        (1, 6, 3, 7, 1),
-        (8, 12, 10, 13, 8),
-        (9, 14, 11, 15, 9),
-        (18, 21, 19),
-        (22, 24, 23, 27, 22),
-        (22, 25, 23, 26, 22),
-    ),
-    parts=(
-        ("jaw", (28,)),
-        ("brows", _run(0, 7)),
-        ("nose", _run(18, 21)),
-        ("eyes", _run(8, 17)),
-        ("mouth", _run(22, 27)),
-    ),
+    segments=((0, 4, 2, 5, 0), (1, 6, 3, 7, 1), (8, 12, 10, 13, 8), (9, 14, 11, 15, 9))
+    + ((18, 20, 19, 21, 18), (22, 24, 23, 27, 22), (22, 25, 23, 26, 22)),
+    jaw=(28,),
+    brows=_run(0, 7),
+    nose=_run(18, 21),
+    eyes=_run(8, 17),
+    mouth=_run(22, 27),
 )
 
-# The order of MTFL, MTCNN and RetinaFace. Its eyes are centres: an inter-pupil normaliser, not an inter-ocular one.
+# The order of MTFL, MTCNN and RetinaFace. Its eyes are centres, so inter-pupil is its only eye distance.
 _FIVE = _face(
     "five",
     ["eye_left", "eye_right", "nose", "mouth_left", "mouth_right"],
     pupils=((0,), (1,)),
     segments=((0, 2, 1), (3, 4)),
-    parts=(("eyes", (0, 1)), ("nose", (2,)), ("mouth", (3, 4))),
+    nose=(2,),
+    eyes=(0, 1),
+    mouth=(3, 4),
 )
 
 SCHEMES = {scheme.name: scheme for scheme in (_W300, _AFLW, _WFLW, _COFW, _FIVE)}
 
 
 def get_scheme(name_or_json_path: str | os.PathLike) -> Scheme:
-    """The built-in scheme of that name, or the scheme in that JSON file (written by `save_scheme` or by hand).
+    """The built-in scheme of that name, or the one in that JSON file (by `save_scheme` or by hand).
 
     Raises:
-      LapjaxError: an unknown name (the nearest is suggested), an unreadable file, or contents that do not fit.
+      LapjaxError: an unknown name (suggests the nearest), an unreadable file, or contents that do not fit.
     """
     text = os.fspath(name_or_json_path)
     if text in SCHEMES:
         return SCHEMES[text]
     path = Path(text)
     if path.suffix != ".json" and not path.is_file():
-        raise LapjaxError(
-            f"unknown scheme {text!r}{_suggest(text, list(SCHEMES))}; use one of {', '.join(SCHEMES)} or a .json file"
-        )
+        hint = _suggest(text, list(SCHEMES))
+        raise LapjaxError(f"unknown scheme {text!r}{hint}; use {', '.join(SCHEMES)} or a .json file")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
