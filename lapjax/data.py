@@ -6,6 +6,7 @@ resuming needs the step alone and every host agrees. Two sources deliver the sam
 the device and gathers them inside the jitted step, `Streamed` decodes a batch at a time through grain.
 """
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -13,7 +14,8 @@ import pathlib
 import numpy as np
 
 from lapjax.errors import LapjaxError
-from lapjax.packs import EncodedChips, Faces, pack_splits, read_pack, write_pack
+from lapjax.packs import COLUMNS, EncodedChips, Faces, pack_splits, read_pack, write_pack
+from lapjax.schemes import Scheme, get_scheme
 
 __all__ = [
     "EncodedChips",
@@ -52,6 +54,7 @@ def load(
     split: str,
     *,
     data_dir: str | os.PathLike | None = None,
+    scheme: Scheme | str | os.PathLike | None = None,
     limit: int | None = None,
     encoded: bool = False,
 ) -> Faces:
@@ -61,6 +64,8 @@ def load(
       name: a path `*.npz` to a pack, or the name of a prepared set ("the300w", "toy_faces", ...).
       split: as `splits` lists them.
       data_dir: see `data_directory`; not used for a pack.
+      scheme: what the landmarks are, a `Scheme`, its name or a JSON file: for a TFDS set that lapjax did not prepare,
+        or in place of a set's own.
       limit: only the first so many.
       encoded: leave the chips encoded, decoded on access, for sets too big to sit decoded in memory.
 
@@ -70,8 +75,40 @@ def load(
     if limit is not None and limit < 1:
         raise LapjaxError(f"limit {limit} must be at least 1")
     if _is_pack(name):
-        return read_pack(name, split, limit=limit, encoded=encoded)
-    raise LapjaxError(f"no prepared set {name!r}")
+        faces = read_pack(name, split, limit=limit, encoded=encoded)
+        if scheme is None:
+            return faces
+        return dataclasses.replace(faces, scheme=scheme if isinstance(scheme, Scheme) else get_scheme(scheme))
+    from lapjax.datasets import prepared
+
+    place = data_directory(data_dir)
+    records = prepared.source(str(name), split, place, scheme=scheme)
+    meta = prepared.meta(str(name), place, scheme=scheme)
+    return _faces(records, split, meta, limit, encoded)
+
+
+def _faces(records, split: str, meta: dict, limit: int | None, encoded: bool) -> Faces:
+    """The records of `lapjax.datasets` as columns, read once; with `encoded` the chips again when asked for."""
+    rows = range(len(records))[:limit]
+    if not rows:
+        raise LapjaxError(
+            f"split {split!r} of {meta['dataset']} has no faces: choose another or prepare it again"
+        )
+    images, columns = [], {column: [] for column in COLUMNS}
+    for row in rows:
+        record = records[row]
+        for column, values in columns.items():
+            values.append(record[column])
+        if not encoded:
+            images.append(record["image"])
+    read = (lambda row: records[row]["image"]) if encoded else images.__getitem__
+    chips = EncodedChips(read, np.array(rows, int), meta["chip_size"])
+    return Faces(
+        images=chips if encoded else np.asarray(chips),
+        **{column: np.array(values) for column, values in columns.items()},
+        scheme=Scheme.from_dict(meta["scheme"]),
+        meta={key: value for key, value in meta.items() if key != "scheme"} | {"split": split},
+    )
 
 
 @functools.lru_cache(maxsize=16)

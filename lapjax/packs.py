@@ -34,8 +34,14 @@ class EncodedChips:
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, read: Callable[[int], bytes], rows: np.ndarray, size: int):
-        """`read(row)` gives the encoded bytes of one row; `rows` (N,) are the rows of this set, `size` is S in px."""
+    def __init__(self, read: Callable[[int], bytes | np.ndarray], rows: np.ndarray, size: int):
+        """Chips of a store.
+
+        Args:
+          read: gives the chip of one row of the store, encoded or, where a store makes chips as it reads, decoded.
+          rows: (N,) int, the rows of this set in its order.
+          size: the chips' side S in px.
+        """
         self._read, self._rows, self._size = read, np.asarray(rows), size
 
     def __len__(self) -> int:
@@ -45,14 +51,16 @@ class EncodedChips:
     def shape(self) -> tuple[int, int, int, int]:
         return len(self), self._size, self._size, 3
 
-    def encoded(self, index: int) -> bytes:
-        """The bytes of one chip as they are stored."""
+    def stored(self, index: int) -> bytes | np.ndarray:
+        """One chip as `read` gives it."""
         return self._read(int(self._rows[index]))
 
     def __getitem__(self, index):
         if not isinstance(index, int | np.integer):
             return EncodedChips(self._read, self._rows[index], self._size)
-        chip = read_image(self.encoded(index))
+        chip = self.stored(index)
+        if isinstance(chip, bytes):
+            chip = read_image(chip, name=f"chip {index}")
         if chip.shape != self.shape[1:]:
             raise LapjaxError(f"chip {index} is {chip.shape}, not {self.shape[1:]}: prepare the data again")
         return chip
@@ -245,7 +253,7 @@ def _packed(split: str, faces: Faces, chip_size: int | None, quality: int | None
         raise LapjaxError(f"quality {quality} must be 1 to 100")
     same = size == stored and quality == faces.meta.get("quality") and isinstance(faces.images, EncodedChips)
     files = [
-        faces.images.encoded(index) if same else write_jpeg(_shrink(faces.images[index], size), quality)
+        faces.images.stored(index) if same else write_jpeg(_shrink(faces.images[index], size), quality)
         for index in range(len(faces))
     ]
     scale = size / stored

@@ -98,7 +98,7 @@ def test_unchanged_encoded_chips_are_copied_not_encoded_again(pack, tmp_path):
     lazy = read_pack(pack, "train", encoded=True)
     write_pack(tmp_path / "copy.npz", {"train": lazy})
     copy = read_pack(tmp_path / "copy.npz", "train", encoded=True)
-    assert [copy.images.encoded(i) for i in range(5)] == [lazy.images.encoded(i) for i in range(5)]
+    assert [copy.images.stored(i) for i in range(5)] == [lazy.images.stored(i) for i in range(5)]
 
 
 def test_the_same_faces_give_the_same_file(pack, tmp_path):
