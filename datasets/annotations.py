@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from lapjax.datasets.photos import nearest, refuse
+from lapjax.datasets.photos import nearest, refuse, repeated
 from lapjax.errors import LapjaxError
 
 
@@ -62,7 +62,7 @@ def read_points(path: str | os.PathLike) -> tuple[list[str], np.ndarray, np.ndar
     problems, names, points = [], [], []
     for number, row in rows:
         where = f"{path}, row {number} ({row[0]})"
-        pairs = [pair for pair in zip(row[1::2], row[2::2], strict=True)]
+        pairs = list(zip(row[1::2], row[2::2], strict=True))
         try:
             points.append([(math.nan,) * 2 if pair == ("", "") else _point(pair, where) for pair in pairs])
             if all(pair == ("", "") for pair in pairs):
@@ -70,8 +70,7 @@ def read_points(path: str | os.PathLike) -> tuple[list[str], np.ndarray, np.ndar
         except LapjaxError as error:
             problems.append(error)
         names.append(row[0])
-    repeated = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
-    problems += [f"{path} has more than one row for {name}: keep one" for name in sorted(repeated)]
+    problems += [f"{path} has more than one row for {name}: keep one" for name in repeated(names)]
     refuse(problems)
     landmarks = np.array(points)
     labelled = np.isfinite(landmarks).all(-1)

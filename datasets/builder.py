@@ -11,8 +11,6 @@ from lapjax.datasets import records
 from lapjax.datasets.photos import Survey
 from lapjax.errors import LapjaxError
 
-FORMAT = "lapjax"  # marks the metadata of sets whose records are those of records.py
-
 
 class ChipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Turns a folder of photos into stored chips. Making one checks the folder; `read` checks every image.
@@ -63,7 +61,7 @@ class ChipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def read(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Decodes every photo and makes its record, in memory. Raises as `records.read_records`."""
         splits = self.found.splits
-        made, notes = records.read_records(
+        made, unreadable, notes = records.read_records(
             [photo for photos in splits.values() for photo in photos],
             **self.settings,
             skip_unreadable=self.found.skip_unreadable,
@@ -80,14 +78,20 @@ class ChipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 for split, members in self._records.items()
             },
             notes=[*self.found.notes, *notes],
+            unreadable=unreadable,
         )
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all chips that were read: about what the set will take on disk."""
+        return sum(len(record["image"]) for members in self._records.values() for record in members)
 
     def _info(self) -> tfds.core.DatasetInfo:
         scheme = self.found.scheme
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(records.features(self.settings["chip_size"], scheme.count)),
             metadata=tfds.core.MetadataDict(
-                format=FORMAT,
+                format=records.FORMAT,
                 dataset=self.name,
                 builder=self.__module__.split(".")[-2],
                 source=self.source,

@@ -1,5 +1,6 @@
 """What a source folder holds, found and checked before any image is decoded: photos, their points and their split."""
 
+import collections
 import dataclasses
 import difflib
 import hashlib
@@ -54,9 +55,7 @@ class Survey:
 
     def __post_init__(self):
         names = [photo.name for photos in self.splits.values() for photo in photos]
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise LapjaxError(f"two photos are called {twice!r}: rename one")
+        refuse([f"two photos are called {name!r}: rename one" for name in repeated(names)])
 
 
 def hash_fraction(key: str) -> float:
@@ -113,6 +112,33 @@ def source_folder(source: str | os.PathLike | None) -> pathlib.Path:
     return folder
 
 
+def find_file(folder: pathlib.Path, given: str | os.PathLike) -> pathlib.Path:
+    """The file `given`, looked for in the source folder and then as a path. Raises LapjaxError where neither is one."""
+    for path in (folder / given, pathlib.Path(given).expanduser()):
+        if path.is_file():
+            return path
+    raise LapjaxError(f"{given}: no such file, neither in {folder} nor as a path of its own; check its name")
+
+
+def listed_images(folder: pathlib.Path, names: Sequence[str], table: pathlib.Path) -> list[pathlib.Path]:
+    """The images that `table` lists by their path in the folder.
+
+    Raises:
+        LapjaxError: a path that leaves the folder, or no file there.
+    """
+    problems = []
+    for name in dict.fromkeys(names):
+        path = pathlib.PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            problems.append(f"{table} lists {name}: write paths as they are below {folder}")
+        elif not (folder / path).is_file():
+            problems.append(
+                f"{table} lists {name}, which is not in {folder}: add the image, or remove its row"
+            )
+    refuse(problems)
+    return [folder / name for name in names]
+
+
 def list_images(folder: pathlib.Path, *, recursive: bool = False) -> list[pathlib.Path]:
     """The image files of a folder by suffix, sorted; hidden files and folders (such as `._x.jpg`) are passed over."""
     files = folder.rglob("*") if recursive else folder.iterdir()
@@ -166,6 +192,11 @@ def refuse(problems: Sequence[str | LapjaxError]) -> None:
             else ""
         )
         raise LapjaxError(f"{problems[0]}{more}")
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once, each once, in order."""
+    return [name for name, times in collections.Counter(names).items() if times > 1]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -124,6 +124,7 @@ def prepare(
         **options,
     )
     builder.read(progress)
+    _check_space(target, builder.nbytes)
     with _whole_or_nothing(place, target):
         _write(builder)
     meta = dict(builder.info.metadata)
@@ -155,7 +156,7 @@ def _builder_class(name: str, options: dict):
 
 def _check_place(data_dir: pathlib.Path, dataset: str, name: str, source) -> None:
     """Refuses a place that cannot be written, and one that holds another set of the same name."""
-    standing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    standing = _standing(data_dir)
     if not standing.is_dir():
         raise LapjaxError(
             f"{standing} is a file, so {data_dir} cannot be made: choose another data directory"
@@ -178,6 +179,20 @@ def _check_place(data_dir: pathlib.Path, dataset: str, name: str, source) -> Non
             )
 
 
+def _check_space(target: pathlib.Path, needed: int) -> None:
+    free = shutil.disk_usage(_standing(target)).free
+    if free < 1.2 * needed:
+        raise LapjaxError(
+            f"{target} needs {1.2 * needed / 1e6:.0f} MB and its disk has {free / 1e6:.0f} MB free: free space, or choose"
+            " another data directory"
+        )
+
+
+def _standing(path: pathlib.Path) -> pathlib.Path:
+    """The nearest folder or file on the way to `path` that is there."""
+    return next(part for part in (path, *path.parents) if part.exists())
+
+
 @contextlib.contextmanager
 def _whole_or_nothing(place: pathlib.Path, target: pathlib.Path) -> Iterator[None]:
     """Makes the folder `place`; what is then written to `place/NAME` takes the place of `target`, called NAME too."""
@@ -197,8 +212,8 @@ def _whole_or_nothing(place: pathlib.Path, target: pathlib.Path) -> Iterator[Non
             if replaced.exists():
                 replaced.rename(target)
             raise
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, RuntimeError) as error:  # the record writer reports a full disk as a RuntimeError
+        reason = getattr(error, "strerror", None) or error
         raise LapjaxError(
             f"cannot write {target} ({reason}): free space, or choose another data directory"
         ) from error

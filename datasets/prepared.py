@@ -11,7 +11,7 @@ from lapjax import geometry
 from lapjax.datasets import records
 from lapjax.datasets.photos import Photo
 from lapjax.errors import LapjaxError
-from lapjax.images import read_image
+from lapjax.images import read_image, write_jpeg
 from lapjax.schemes import Scheme, get_scheme
 
 _NAME_FEATURES = ("name", "file_name", "filename", "image/filename", "id", "image_id")
@@ -31,7 +31,7 @@ def meta(name: str, data_dir: str | os.PathLike, *, scheme: Scheme | str | os.Pa
         scheme: what its landmarks are: required for a set that lapjax did not prepare, else takes the place of its own.
 
     Returns:
-        dataset, chip_size, chip_factor, quality (None where images are cropped as they are read), terms, unlabelled and
+        dataset, chip_size, chip_factor, quality, terms, unlabelled and
         scheme, as `Scheme.to_dict` gives it.
 
     Raises:
@@ -46,9 +46,9 @@ def source(
     """The records of one split, read one at a time.
 
     Returns:
-        A sequence of dicts: image, the chip as JPEG bytes (of a set that lapjax did not prepare, cropped from its
-        images as they are read, (S, S, 3) uint8); landmarks (K, 2) float32 chip px; visible (K,) bool; box (4,) float32
-        image px; name and subset, str; image_to_chip (2, 3) float32.
+        A sequence of dicts: image, the (S, S, 3) chip as JPEG bytes; landmarks (K, 2) float32 chip px; visible (K,)
+        bool; box (4,) float32 image px; name and subset, str; image_to_chip (2, 3) float32. The images of a set that
+        lapjax did not prepare are cropped to chips as they are read, and points that are not finite are not visible.
 
     Raises:
         LapjaxError: no such set or split, or as `meta`.
@@ -67,7 +67,7 @@ def source(
             f"{name} in {builder.data_dir} is stored as {builder.info.file_format.value}: prepare it again with"
             ' file_format="array_record"'
         ) from error
-    return _Records(stored, known, name=f"{name}/{split}", foreign=known["quality"] is None)
+    return _Records(stored, known, name=f"{name}/{split}", foreign=_stored_meta(builder) is None)
 
 
 class _Records(Sequence):
@@ -100,7 +100,8 @@ class _Records(Sequence):
             box=geometry.box_of(landmarks, visible) if visible.any() else None,
         )
         sizes = {field: self._known[field] for field in ("chip_size", "chip_factor")}
-        return records.make_record(read_image(record["image"], name=name), photo, **sizes)[0]
+        record, _ = records.make_record(read_image(record["image"], name=name), photo, **sizes)
+        return record | {"image": write_jpeg(record["image"], self._known["quality"])}
 
 
 def _text(value):
@@ -118,8 +119,8 @@ def _open(name: str, data_dir: str | os.PathLike):
     try:
         builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=os.fspath(root))
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
-        folders = root.iterdir() if root.is_dir() else ()
-        present = sorted(path.name for path in folders if path.is_dir() and path.name[0] not in "._")
+        infos = [*root.glob("[!.]*/*/dataset_info.json"), *root.glob("[!.]*/*/*/dataset_info.json")]
+        present = sorted({info.relative_to(root).parts[0] for info in infos})
         raise LapjaxError(
             f"no prepared set {name!r} in {root} (it has {', '.join(present) or 'none'}): prepare it with"
             " `lapjax prepare`, or say where it is with --data-dir or LAPJAX_DATA_DIR"
@@ -127,18 +128,23 @@ def _open(name: str, data_dir: str | os.PathLike):
     return builder
 
 
-def _meta(builder, scheme) -> dict:
-    fields = builder.info.features
+def _stored_meta(builder) -> dict | None:
+    """What `ChipBuilder` stored; None for a set that lapjax did not prepare."""
     path = pathlib.Path(builder.data_dir) / "metadata.json"
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = {}
-    except ValueError as error:
+        return None
+    except (OSError, ValueError) as error:
         raise LapjaxError(f"{path} cannot be read as JSON: prepare {builder.name} again") from error
+    return known if isinstance(known, dict) and known.get("format") == records.FORMAT else None
+
+
+def _meta(builder, scheme) -> dict:
+    known = _stored_meta(builder)
     if scheme is not None and not isinstance(scheme, Scheme):
         scheme = get_scheme(scheme)
-    if known.get("format") != "lapjax":
+    if known is None:
         count = _foreign_count(builder)
         if scheme is None:
             raise LapjaxError(
@@ -148,11 +154,11 @@ def _meta(builder, scheme) -> dict:
             "dataset": builder.name,
             "chip_size": records.CHIP_SIZE,
             "chip_factor": records.CHIP_FACTOR,
-            "quality": None,
-            "terms": builder.info.license or f"see the description of {builder.name}",
+            "quality": records.QUALITY,
+            "terms": f"see the description of {builder.name}",
             "unlabelled": False,
         }
-    count = fields["landmarks"].shape[0]
+    count = builder.info.features["landmarks"].shape[0]
     if scheme is not None and scheme.count != count:
         raise LapjaxError(
             f"{builder.name} has {count} landmarks and scheme {scheme.name} {scheme.count}: give the scheme it was labelled with"
@@ -165,14 +171,19 @@ def _foreign_count(builder) -> int:
     import tensorflow_datasets as tfds
 
     fields = builder.info.features
-    points = fields.get("landmarks") if hasattr(fields, "get") else None
-    shape = getattr(points, "shape", None)
-    floating = shape is not None and np.issubdtype(getattr(points, "np_dtype", np.int64), np.floating)
-    if not floating or len(shape) != 2 or shape[1] != 2 or not shape[0]:
+    fields = dict(fields.items()) if isinstance(fields, tfds.features.FeaturesDict) else {}
+    points = fields.get("landmarks")
+    if not (
+        isinstance(points, tfds.features.Tensor)
+        and np.issubdtype(points.np_dtype, np.floating)
+        and len(points.shape) == 2
+        and points.shape[0]
+        and points.shape[1] == 2
+    ):
         raise LapjaxError(
             f"{builder.name} has no feature `landmarks` of shape (K, 2) and a float type, in pixels: it has"
             f" {', '.join(f'{key} {field.shape}' for key, field in fields.items())}"
         )
     if not isinstance(fields.get("image"), tfds.features.Image):
         raise LapjaxError(f"{builder.name} has no image feature `image`: prepare a set that has one")
-    return shape[0]
+    return points.shape[0]

@@ -11,6 +11,7 @@ from lapjax.datasets.photos import Photo, refuse
 from lapjax.errors import LapjaxError
 from lapjax.images import read_image, write_jpeg
 
+FORMAT = "lapjax"  # marks the metadata of sets whose records are these
 CHIP_SIZE = 160  # px
 CHIP_FACTOR = 1.8  # side of the chip over the longer side of the box
 QUALITY = 95  # of the stored JPEG
@@ -103,7 +104,7 @@ def read_records(
     quality: int,
     skip_unreadable: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[dict | None], list[str]]:
+) -> tuple[list[dict | None], list[str], list[str]]:
     """Decodes, crops and encodes the photos on a few threads; all in memory, about 10 kB a photo at the defaults.
 
     Args:
@@ -114,7 +115,7 @@ def read_records(
         progress: called with (done, total) as photos are read.
 
     Returns:
-        A record a photo, its image as JPEG bytes; and notes: which photos were unreadable, which have points outside.
+        A record a photo, its image as JPEG bytes; what was wrong with the unreadable photos; and notes for the user.
 
     Raises:
         LapjaxError: the first bad photo by name, and how many more there are.
@@ -145,10 +146,13 @@ def read_records(
     if not skip_unreadable or len(errors) == len(photos):
         refuse(errors)
     elif errors:
-        notes.append(f"{len(errors)} unreadable images left out: {'; '.join(map(str, errors))}")
+        notes.append(
+            f"{len(errors)} unreadable images left out, all named in metadata.json; the first: {errors[0]}"
+        )
     beyond = [outside for _, outside in results if outside]
     if beyond:
         notes.append(
             f"{len(beyond)} images have points outside them, by up to {max(beyond):.1f} px: kept and counted as visible"
         )
-    return [None if isinstance(record, LapjaxError) else record for record, _ in results], notes
+    kept = [None if isinstance(record, LapjaxError) else record for record, _ in results]
+    return kept, [str(error) for error in errors], notes
