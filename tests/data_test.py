@@ -6,8 +6,10 @@ import sys
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
-from lapjax import data
+from lapjax import data, geometry
+from lapjax.datasets.prepare import prepare
 from lapjax.errors import LapjaxError
 from lapjax.schemes import anonymous
 
@@ -172,6 +174,80 @@ def test_a_pack_by_name(tmp_path):
         data.load(path, "train", limit=0)
     with pytest.raises(LapjaxError, match="no split 'common'"):
         data.load(path, "common")
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """A data directory with `spots`, 30 images of four points of which the last is not always labelled."""
+    rng, source = np.random.default_rng(0), tmp_path / "source"
+    source.mkdir()
+    rows = ["path,x0,y0,x1,y1,x2,y2,x3,y3"]
+    for i in range(30):
+        image = rng.integers(0, 256, (6, 8, 3), np.uint8).repeat(12, axis=0).repeat(12, axis=1)
+        Image.fromarray(image).save(source / f"{i}.png")
+        rows.append(f"{i}.png,20,20,{50 + i},25,40,60,{'' if i % 3 else 30},{'' if i % 3 else 40}")
+    (source / "points.csv").write_text("\n".join(rows) + "\n")
+    prepare(
+        "folder", source=source, data_dir=tmp_path / "data", dataset_name="spots", chip_size=32, quality=90
+    )
+    return tmp_path / "data"
+
+
+def test_a_prepared_set_by_name(prepared):
+    counts = data.splits("spots", data_dir=prepared)
+    assert sum(counts.values()) == 30
+    found = data.load("spots", "train", data_dir=prepared)
+    assert len(found) == counts["train"] and found.images.shape[1:] == (32, 32, 3)
+    dtypes = [
+        getattr(found, column).dtype.name for column in ("landmarks", "visible", "box", "image_to_chip")
+    ]
+    assert dtypes == ["float32", "bool", "float32", "float32"]
+    assert found.name.dtype.kind == found.subset.dtype.kind == "U"
+    assert found.scheme.count == 4 and not found.visible.all() and not found.landmarks[~found.visible].any()
+    expected = {"dataset": "spots", "split": "train", "chip_size": 32, "quality": 90, "unlabelled": False}
+    assert expected.items() <= found.meta.items() and found.meta["chip_factor"] > 1 and found.meta["terms"]
+    # The points of the first chip are those of its row in the image.
+    image_points = geometry.apply(geometry.invert(found.image_to_chip), found.landmarks)
+    row = [int(name.split("/")[-1].split(".")[0]) for name in found.name]
+    np.testing.assert_allclose(image_points[:, 1], [[50 + i, 25] for i in row], atol=1e-3)
+
+
+def test_a_prepared_set_encoded_or_packed_is_the_same(prepared, tmp_path):
+    whole = data.load("spots", "train", data_dir=prepared)
+    lazy = data.load("spots", "train", data_dir=prepared, encoded=True)
+    assert isinstance(lazy.images, data.EncodedChips)
+    data.write_pack(tmp_path / "spots.npz", {"train": lazy})
+    for other in (lazy, data.load(tmp_path / "spots.npz", "train")):
+        for column in ("images", "landmarks", "visible", "box", "image_to_chip", "name", "subset"):
+            np.testing.assert_array_equal(np.asarray(getattr(other, column)), getattr(whole, column))
+        assert (other.scheme, other.meta) == (whole.scheme, whole.meta)
+    resident, streamed = data.Resident(whole, BATCH, 0), data.Streamed(lazy, BATCH, 0)
+    for step in (0, 1, 9):
+        assert_same(batch(resident, step), batch(streamed, step))
+
+
+def test_part_of_a_prepared_set_and_a_scheme_of_ones_own(prepared):
+    part = data.load("spots", "train", data_dir=prepared, limit=3, scheme=anonymous(4, name="corners"))
+    assert len(part) == 3 and part.scheme.name == "corners"
+    with pytest.raises(LapjaxError, match="4 landmarks"):
+        data.load("spots", "train", data_dir=prepared, scheme="300w")
+
+
+def test_an_unknown_set_or_split_names_those_present(prepared):
+    with pytest.raises(LapjaxError, match="no prepared set 'dots'.*spots"):
+        data.load("dots", "train", data_dir=prepared)
+    with pytest.raises(LapjaxError, match="no prepared set 'dots'.*spots"):
+        data.splits("dots", data_dir=prepared)
+    with pytest.raises(LapjaxError, match="no split 'common': it has .*train"):
+        data.load("spots", "common", data_dir=prepared)
+
+
+def test_the_scheme_of_a_pack_can_be_replaced(tmp_path):
+    path = tmp_path / "made.npz"
+    data.write_pack(path, {"train": faces()})
+    assert data.load(path, "train", scheme=anonymous(K, name="mine")).scheme.name == "mine"
+    with pytest.raises(LapjaxError, match="landmarks has shape .*scheme 300w with 68"):
+        data.load(path, "train", scheme="300w")
 
 
 def test_the_data_directory(monkeypatch, tmp_path):
