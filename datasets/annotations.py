@@ -15,14 +15,14 @@ def read_pts(path: str | os.PathLike, *, count: int | None = None) -> np.ndarray
     """Reads a `.pts` file of 300W: with `version`, `n_points` and braces, or the bare lines of numbers.
 
     Args:
-        path: the file; its coordinates count from 1, as in the official release.
-        count: how many points it must have; None takes any number.
+      path: the file; its coordinates count from 1, as in the official release.
+      count: how many points it must have; None takes any number.
 
     Returns:
-        (K, 2) float64 x, y in image px that count from 0.
+      (K, 2) float64 x, y in image px that count from 0.
 
     Raises:
-        LapjaxError: unreadable, another number of points, or a line that is not two finite numbers.
+      LapjaxError: unreadable, another number of points, or a line that is not two finite numbers.
     """
     path = pathlib.Path(path)
     try:
@@ -50,11 +50,11 @@ def read_points(path: str | os.PathLike) -> tuple[list[str], np.ndarray, np.ndar
     """Reads points.csv: a header `path,x0,y0,x1,y1,...`, then a row an image; pixels from 0, empty = not labelled.
 
     Returns:
-        The paths, landmarks (N, K, 2) float64 with zeros where not labelled, and labelled (N, K) bool.
+      The paths, landmarks (N, K, 2) float64 with zeros where not labelled, and labelled (N, K) bool.
 
     Raises:
-        LapjaxError: unreadable, a column that does not belong, a row of another length, a repeated path, half a point,
-            something that is not a finite number, or a row without any point.
+      LapjaxError: unreadable, a column that does not belong, a row of another length, a repeated path, half a point,
+        something that is not a finite number, or a row without any point.
     """
     header, rows = _read_csv(path)
     count = max(1, len(header) // 2)
@@ -81,11 +81,11 @@ def read_boxes(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
     """Reads a boxes file: a header `path,x0,y0,x1,y1`, then a row a face; pixels from 0, corners top left, bottom right.
 
     Returns:
-        The paths, of which one may come several times, and boxes (N, 4) float64.
+      The paths, of which one may come several times, and boxes (N, 4) float64.
 
     Raises:
-        LapjaxError: unreadable, a column that does not belong, a row of another length, something that is not a finite
-            number, a box without extent, or the same row twice.
+      LapjaxError: unreadable, a column that does not belong, a row of another length, something that is not a finite
+        number, a box without extent, or the same row twice.
     """
     header, rows = _read_csv(path)
     _check_header(path, header, ["path", "x0", "y0", "x1", "y1"])

@@ -35,7 +35,7 @@ class ChipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Args are those of `lapjax.datasets.prepare.prepare`; `options` go to `survey`.
 
         Raises:
-            LapjaxError: a setting out of range, or whatever `survey` finds wrong.
+          LapjaxError: a setting out of range, or whatever `survey` finds wrong.
         """
         if not (isinstance(chip_size, int) and 16 <= chip_size <= 2048):
             raise LapjaxError(f"chip_size {chip_size!r} must be a whole number of pixels from 16 to 2048")
@@ -55,7 +55,7 @@ class ChipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Finds and checks the photos, annotations and splits of `source` without decoding an image.
 
         Raises:
-            LapjaxError: naming what is wrong and what to do.
+          LapjaxError: naming what is wrong and what to do.
         """
 
     def read(self, progress: Callable[[int, int], None] | None = None) -> None:

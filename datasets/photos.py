@@ -21,12 +21,12 @@ class Photo:
     """One object (a face, a spine, a mouse) in one image file.
 
     Attributes:
-        path: the image file.
-        name: unique within the set and the same on every machine; for several objects in one file each has its own.
-        landmarks: (K, 2) float, image px, pixel centres at integers; any value where not visible.
-        visible: (K,) bool.
-        box: (4,) min x, min y, max x, max y in image px; None: the centre square of the image.
-        subset: which part of the set it comes from, "" where there are none.
+      path: the image file.
+      name: unique within the set and the same on every machine; for several objects in one file each has its own.
+      landmarks: (K, 2) float, image px, pixel centres at integers; any value where not visible.
+      visible: (K,) bool.
+      box: (4,) min x, min y, max x, max y in image px; None: the centre square of the image.
+      subset: which part of the set it comes from, "" where there are none.
     """
 
     path: pathlib.Path
@@ -42,10 +42,10 @@ class Survey:
     """A checked source folder: the photos of every split, and what a user should be told about them.
 
     Attributes:
-        splits: split name to photos; no split is empty.
-        scheme: what the landmarks are; of 0 points for unlabelled photos.
-        notes: sentences for the summary.
-        skip_unreadable: leave out images that cannot be decoded, counted and named, instead of refusing the set.
+      splits: split name to photos; no split is empty.
+      scheme: what the landmarks are; of 0 points for unlabelled photos.
+      notes: sentences for the summary.
+      skip_unreadable: leave out images that cannot be decoded, counted and named, instead of refusing the set.
     """
 
     splits: dict[str, tuple[Photo, ...]]
@@ -69,12 +69,12 @@ def hash_splits(
     """Splits photos by the hash of their name: a tenth to each split in `carved`, the rest to train.
 
     Args:
-        photos: whatever is to be split.
-        carved: split names; the first takes hashes below 0.1, the second below 0.2, and so on.
-        groups: one key a photo; photos with the same key stay together. Their names by default.
+      photos: whatever is to be split.
+      carved: split names; the first takes hashes below 0.1, the second below 0.2, and so on.
+      groups: one key a photo; photos with the same key stay together. Their names by default.
 
     Raises:
-        LapjaxError: too few photos for every split to have one.
+      LapjaxError: too few photos for every split to have one.
     """
     groups = [photo.name for photo in photos] if groups is None else groups
     fractions = {key: hash_fraction(key) for key in groups}
@@ -124,7 +124,7 @@ def listed_images(folder: pathlib.Path, names: Sequence[str], table: pathlib.Pat
     """The images that `table` lists by their path in the folder.
 
     Raises:
-        LapjaxError: a path that leaves the folder, or no file there.
+      LapjaxError: a path that leaves the folder, or no file there.
     """
     problems = []
     for name in dict.fromkeys(names):
@@ -157,10 +157,10 @@ def pair_with_pts(
     """The images of a folder that have a `.pts` file beside them, and those that have none.
 
     Returns:
-        Image path to .pts path, and the list of images without one.
+      Image path to .pts path, and the list of images without one.
 
     Raises:
-        LapjaxError: two images with one stem, or a .pts file without its image.
+      LapjaxError: two images with one stem, or a .pts file without its image.
     """
     images, problems = {}, []
     for path in list_images(folder, recursive=recursive):

@@ -26,11 +26,11 @@ class Summary:
     """What was prepared; `print(summary)` shows it.
 
     Attributes:
-        dataset: the name under which it is found.
-        path: its folder.
-        counts: split to subset to number of photos.
-        notes: what a user should know, a sentence each.
-        meta: what is stored beside the records, see `prepared.meta`.
+      dataset: the name under which it is found.
+      path: its folder.
+      counts: split to subset to number of photos.
+      notes: what a user should know, a sentence each.
+      meta: what is stored beside the records, see `prepared.meta`.
     """
 
     dataset: str
@@ -79,22 +79,22 @@ def prepare(
     Everything is checked before anything is written, every image included; the set then appears in one rename.
 
     Args:
-        name: which builder: "the300w", "aflw", "folder" or "face_folder".
-        source: the folder that holds the images.
-        data_dir: where prepared sets lie.
-        chip_size: side of the stored chips, px.
-        chip_factor: side of a chip over the longer side of its box, in image px.
-        quality: of the stored JPEG, 1 to 100.
-        points: `folder`: the points.csv, in the source folder or a path.
-        scheme: `folder`: a `Scheme`, the name of one or a JSON file.
-        boxes: `folder`, `face_folder`: a boxes.csv, in the source folder or a path.
-        box: `face_folder`: one box for every image, "SIDE,CX,CY" or (side, cx, cy) in px.
-        keep_near_duplicates: `the300w`: keep the two training photos that nearly repeat test photos.
-        dataset_name: the name of the prepared set; the builder's by default.
-        progress: called with (done, total) photos.
+      name: which builder: "the300w", "aflw", "folder" or "face_folder".
+      source: the folder that holds the images.
+      data_dir: where prepared sets lie.
+      chip_size: side of the stored chips, px.
+      chip_factor: side of a chip over the longer side of its box, in image px.
+      quality: of the stored JPEG, 1 to 100.
+      points: `folder`: the points.csv, in the source folder or a path.
+      scheme: `folder`: a `Scheme`, the name of one or a JSON file.
+      boxes: `folder`, `face_folder`: a boxes.csv, in the source folder or a path.
+      box: `face_folder`: one box for every image, "SIDE,CX,CY" or (side, cx, cy) in px.
+      keep_near_duplicates: `the300w`: keep the two training photos that nearly repeat test photos.
+      dataset_name: the name of the prepared set; the builder's by default.
+      progress: called with (done, total) photos.
 
     Raises:
-        LapjaxError: naming the file, option or place at fault and the remedy; nothing has been written.
+      LapjaxError: naming the file, option or place at fault and the remedy; nothing has been written.
     """
     options = {
         "points": points,

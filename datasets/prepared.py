@@ -26,16 +26,16 @@ def meta(name: str, data_dir: str | os.PathLike, *, scheme: Scheme | str | os.Pa
     """What is known about a prepared set.
 
     Args:
-        name: the set.
-        data_dir: where prepared sets lie.
-        scheme: what its landmarks are: required for a set that lapjax did not prepare, else takes the place of its own.
+      name: the set.
+      data_dir: where prepared sets lie.
+      scheme: what its landmarks are: required for a set that lapjax did not prepare, else takes the place of its own.
 
     Returns:
-        dataset, chip_size, chip_factor, quality, terms, unlabelled and
-        scheme, as `Scheme.to_dict` gives it.
+      dataset, chip_size, chip_factor, quality, terms, unlabelled and
+      scheme, as `Scheme.to_dict` gives it.
 
     Raises:
-        LapjaxError: no such set, no scheme where one is needed, or one with another number of points.
+      LapjaxError: no such set, no scheme where one is needed, or one with another number of points.
     """
     return _meta(_open(name, data_dir), scheme)
 
@@ -46,12 +46,12 @@ def source(
     """The records of one split, read one at a time.
 
     Returns:
-        A sequence of dicts: image, the (S, S, 3) chip as JPEG bytes; landmarks (K, 2) float32 chip px; visible (K,)
-        bool; box (4,) float32 image px; name and subset, str; image_to_chip (2, 3) float32. The images of a set that
-        lapjax did not prepare are cropped to chips as they are read, and points that are not finite are not visible.
+      A sequence of dicts: image, the (S, S, 3) chip as JPEG bytes; landmarks (K, 2) float32 chip px; visible (K,)
+      bool; box (4,) float32 image px; name and subset, str; image_to_chip (2, 3) float32. The images of a set that
+      lapjax did not prepare are cropped to chips as they are read, and points that are not finite are not visible.
 
     Raises:
-        LapjaxError: no such set or split, or as `meta`.
+      LapjaxError: no such set or split, or as `meta`.
     """
     builder = _open(name, data_dir)
     if split not in builder.info.splits:

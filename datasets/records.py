@@ -41,18 +41,18 @@ def make_record(
     """Crops one photo to its chip.
 
     Args:
-        image: (H, W, 3) uint8, the decoded photo, upright.
-        photo: its points and box in image px.
-        chip_size: side S of the chip in px.
-        chip_factor: side of the chip over the longer side of the box.
+      image: (H, W, 3) uint8, the decoded photo, upright.
+      photo: its points and box in image px.
+      chip_size: side S of the chip in px.
+      chip_factor: side of the chip over the longer side of the box.
 
     Returns:
-        The record: image (S, S, 3) uint8, landmarks (K, 2) float32 chip px with zeros where not visible, visible (K,)
-        bool, box (4,) float32 image px, name, subset, image_to_chip (2, 3) float32; and how far, in image px, its
-        points lie outside the image (0 where none does).
+      The record: image (S, S, 3) uint8, landmarks (K, 2) float32 chip px with zeros where not visible, visible (K,)
+      bool, box (4,) float32 image px, name, subset, image_to_chip (2, 3) float32; and how far, in image px, its
+      points lie outside the image (0 where none does).
 
     Raises:
-        LapjaxError: a box without extent, or points so far outside that they belong to another image.
+      LapjaxError: a box without extent, or points so far outside that they belong to another image.
     """
     height, width = image.shape[:2]
     box = centre_square(width, height) if photo.box is None else np.asarray(photo.box, np.float64)
@@ -108,17 +108,17 @@ def read_records(
     """Decodes, crops and encodes the photos on a few threads; all in memory, about 10 kB a photo at the defaults.
 
     Args:
-        photos: what to read.
-        chip_size, chip_factor: see `make_record`.
-        quality: of the chips' JPEG, 1 to 100.
-        skip_unreadable: give None for photos that cannot be decoded instead of refusing.
-        progress: called with (done, total) as photos are read.
+      photos: what to read.
+      chip_size, chip_factor: see `make_record`.
+      quality: of the chips' JPEG, 1 to 100.
+      skip_unreadable: give None for photos that cannot be decoded instead of refusing.
+      progress: called with (done, total) as photos are read.
 
     Returns:
-        A record a photo, its image as JPEG bytes; what was wrong with the unreadable photos; and notes for the user.
+      A record a photo, its image as JPEG bytes; what was wrong with the unreadable photos; and notes for the user.
 
     Raises:
-        LapjaxError: the first bad photo by name, and how many more there are.
+      LapjaxError: the first bad photo by name, and how many more there are.
     """
 
     def one(photo: Photo):

@@ -29,7 +29,7 @@ class Builder(ChipBuilder, skip_registration=True):
         """Reads AFLWinfo_release.mat and checks that every image it names is below data/flickr; see README.md.
 
         Raises:
-            LapjaxError: no or a bad .mat file, or missing images.
+          LapjaxError: no or a bad .mat file, or missing images.
         """
         root, scheme = source_folder(source), get_scheme("aflw")
         table = root / ANNOTATIONS

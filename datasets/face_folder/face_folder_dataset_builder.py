@@ -38,12 +38,12 @@ class Builder(ChipBuilder, skip_registration=True):
         """Lists the images; see README.md. Images that cannot be decoded are left out later, counted and named.
 
         Args:
-            source: a folder, searched with all folders in it.
-            boxes: a boxes.csv, one row a face; images that it does not list are left out.
-            box: one box for every image, "SIDE,CX,CY" or (side, cx, cy) in px; by default the centre square.
+          source: a folder, searched with all folders in it.
+          boxes: a boxes.csv, one row a face; images that it does not list are left out.
+          box: one box for every image, "SIDE,CX,CY" or (side, cx, cy) in px; by default the centre square.
 
         Raises:
-            LapjaxError: no images, both `boxes` and `box`, or bad ones.
+          LapjaxError: no images, both `boxes` and `box`, or bad ones.
         """
         if boxes is not None and box is not None:
             raise LapjaxError("boxes and box were both given: give the one that says where the faces are")

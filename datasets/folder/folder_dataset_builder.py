@@ -47,13 +47,13 @@ class Builder(ChipBuilder, skip_registration=True):
         """Reads the annotations; see README.md.
 
         Args:
-            source: the folder of the images.
-            points: a points.csv; by default the one in the folder, or else the .pts files beside the images.
-            scheme: what the points are; by default scheme.json of the folder, or else points of which nothing is known.
-            boxes: a boxes.csv, one row an image; by default the tight box of an image's points.
+          source: the folder of the images.
+          points: a points.csv; by default the one in the folder, or else the .pts files beside the images.
+          scheme: what the points are; by default scheme.json of the folder, or else points of which nothing is known.
+          boxes: a boxes.csv, one row an image; by default the tight box of an image's points.
 
         Raises:
-            LapjaxError: bad annotations, a missing image, or a scheme with another number of points.
+          LapjaxError: bad annotations, a missing image, or a scheme with another number of points.
         """
         root = source_folder(source)
         if points is None and (root / POINTS_FILE).is_file():

@@ -43,8 +43,8 @@ class Builder(ChipBuilder, skip_registration=True):
         """Reads the official layout; see README.md. `keep_near_duplicates` keeps `NEAR_DUPLICATES` in train.
 
         Raises:
-            LapjaxError: a missing or empty folder, a photo without points or points without a photo, two photos with
-                one stem, or a bad .pts file.
+          LapjaxError: a missing or empty folder, a photo without points or points without a photo, two photos with
+            one stem, or a bad .pts file.
         """
         root, scheme = source_folder(source), get_scheme("300w")
         pairs = {folder: pair_with_pts(root / folder) for folder in OFFICIAL if (root / folder).is_dir()}
