@@ -1,0 +1,1 @@
+"""lapjax: landmark localisation with tiny networks that know how sure they are."""
