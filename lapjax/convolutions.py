@@ -1,10 +1,10 @@
 """Convolutions whose weight gradients are fast on a CPU.
 
-XLA's CPU backend runs a grouped convolution's weight gradient thirty times slower than its forward pass, and when a
-depthwise convolution is written as nine shifted products it keeps all nine shifted copies of the input for the
-backward pass. Here the backward pass is written out: it shifts again instead of remembering, and sums over the batch
-in a loop that stays in the cache (DESIGN: the fast net's train step went from 95 to about 330 images/s on two cores,
-huge pages included). On a GPU or TPU the ordinary grouped convolution is used.
+XLA's CPU backend runs a grouped convolution's weight gradient thirty times slower than its forward pass, and
+when a depthwise convolution is written as nine shifted products it keeps all nine shifted copies of the input
+for the backward pass. Here the backward pass is written out: it shifts again instead of remembering, and sums
+over the batch in a loop that stays in the cache (DESIGN: the fast net's train step went from 95 to about 330
+images/s on two cores, huge pages included). On a GPU or TPU the ordinary grouped convolution is used.
 """
 
 import functools
@@ -54,7 +54,9 @@ def _taps(padded, size, stride):
     """The strided views of a padded (..., h, w, c) array, one for each place of the kernel, row by row."""
     height, width = padded.shape[-3] - size + 1, padded.shape[-2] - size + 1
     return [
-        padded[..., i : i + height : stride, j : j + width : stride, :] for i in range(size) for j in range(size)
+        padded[..., i : i + height : stride, j : j + width : stride, :]
+        for i in range(size)
+        for j in range(size)
     ]
 
 
@@ -91,7 +93,9 @@ def _backward(stride, saved, gradient):
 
     def add_image(sums, pair):
         image, change = (x.astype(jnp.float32) for x in pair)
-        return [total + tap * change for total, tap in zip(sums, _taps(image, size, stride), strict=True)], None
+        return [
+            total + tap * change for total, tap in zip(sums, _taps(image, size, stride), strict=True)
+        ], None
 
     start = [jnp.zeros(gradient.shape[1:], jnp.float32)] * size**2
     sums, _ = lax.scan(add_image, start, (_pad(images, size), gradient))

@@ -1,8 +1,9 @@
 """From heatmaps to points with a scale, and from points to heatmaps (PAPER.md's eq. 1 and its b).
 
-Heatmaps are (*b, h, w, k). Points are (x, y) and scales (b_x, b_y), both in network-input pixels with pixel centres
-at integers: a heatmap cell i at stride s lies at s * (i + 0.5) - 0.5. Everything is computed in float32, whatever the
-network's dtype, and everything needs only the two marginals of a heatmap, never a grid of coordinates per landmark.
+Heatmaps are (*b, h, w, k). Points are (x, y) and scales (b_x, b_y), both in network-input pixels with pixel
+centres at integers: a heatmap cell i at stride s lies at s * (i + 0.5) - 0.5. Everything is computed in
+float32, whatever the network's dtype, and everything needs only the two marginals of a heatmap, never a grid
+of coordinates per landmark.
 """
 
 from typing import NamedTuple
@@ -72,7 +73,9 @@ def soft_argmax(margins: Marginals, *, stride: int = 1) -> Float[Array, "*b k 2"
     """`E[x]` of each map in input px (eq. 1)."""
 
     def mean(marginal: Float[Array, "*b n k"]) -> Float[Array, "*b k"]:
-        return jnp.einsum("...nk,n->...k", marginal, cells(marginal.shape[-2], stride=stride), precision="highest")
+        return jnp.einsum(
+            "...nk,n->...k", marginal, cells(marginal.shape[-2], stride=stride), precision="highest"
+        )
 
     return jnp.stack([mean(margins.x), mean(margins.y)], axis=-1)
 
@@ -113,8 +116,9 @@ def render(
 ) -> Float[Array, "*b h w k"]:
     """omega(s): the heatmaps that points in input px ought to have, each summing to one.
 
-    A separable Laplace or Gaussian, integrated over each cell (sampling a sharp one biases its mean by up to 0.2 px).
-    The outermost cells hold the tails, so a point outside the map still gives a map that sums to one.
+    A separable Laplace or Gaussian, integrated over each cell (sampling a sharp one biases its mean by up to
+    0.2 px). The outermost cells hold the tails, so a point outside the map still gives a map that sums to
+    one.
 
     Args:
       points: (*b, k, 2) in input px.

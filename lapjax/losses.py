@@ -1,8 +1,9 @@
 """The loss mathematics: Laplace KL, its limits and its rivals, and the two sides of the game.
 
-q = Laplace(s_hat, b) is the prediction and p = Laplace(s, t) the truth with the target scale t; D = |s_hat - s|.
-Losses of landmarks return one value per landmark, (*b, k); `masked_mean` reduces them. Points and scales are in input
-px and computed in float32. Numbered equations are the poster's ("Laplace Landmark Localization", ICCV 2019).
+q = Laplace(s_hat, b) is the prediction and p = Laplace(s, t) the truth with the target scale t, and
+D = |s_hat - s|. Losses of landmarks return one value per landmark, (*b, k); `masked_mean` reduces them. Points
+and scales are in input px and computed in float32. Numbered equations are the poster's ("Laplace Landmark Localization",
+ICCV 2019).
 """
 
 import jax
@@ -79,8 +80,8 @@ def laplace_kl_loss(
       target: true points, input px.
       target_scale: t in input px, a number or a traced scalar (a schedule).
       direction: "q||p", the poster's, or "p||q".
-      combine: "axis" adds the divergences along x and y, the exact one of the separable 2-D model; "sum" takes one
-        divergence of b_x + b_y and |dx| + |dy|, with t in that summed unit.
+      combine: "axis" adds the divergences along x and y, the exact one of the separable 2-D model; "sum"
+        takes one divergence of b_x + b_y and |dx| + |dy|, with t in that summed unit.
 
     Raises:
       LapjaxError: an unknown direction or combine.
@@ -143,12 +144,12 @@ def gaussian_kl(
 
 
 def masked_mean(values: Float[Array, "*b"], mask: Bool[Array, "*b"]) -> Float[Array, ""]:
-    """The mean of `values` where `mask` holds, 0 when it holds nowhere; values elsewhere may be anything, NaN too."""
+    """The mean of `values` where `mask` holds, 0 where it holds nowhere; values elsewhere may be NaN."""
     return jnp.where(mask, values, 0.0).sum() / jnp.maximum(mask.sum(), 1)
 
 
 def discriminator_loss(real: Float[Array, "*b"], fake: Float[Array, "*b"]) -> Float[Array, ""]:
-    """D's side of eq. (4), to minimise: -mean log D(real) - mean log(1 - D(fake)), from logits of any shape."""
+    """D's side of eq. (4), to minimise: -mean log D(real) - mean log(1 - D(fake)), from logits."""
     return jax.nn.softplus(-real).mean() + jax.nn.softplus(fake).mean()
 
 

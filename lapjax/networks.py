@@ -1,8 +1,8 @@
-"""The players: the poster's generator, a fast one for shipping, and the discriminator (PAPER.md sections 3 and 4).
+"""The players: the poster's generator, a fast one for shipping, and the discriminator (PAPER.md 3 and 4).
 
-Every generator turns (b, s, s, 3) images in [-1, 1] into heatmap logits (b, s / stride, s / stride, k). Parameters
-are float32; `dtype` is what the layers compute in. 1x1 convolutions are `nn.Dense`: the same map, and on a CPU its
-weight gradient runs ten times faster.
+Every generator turns (b, s, s, 3) images in [-1, 1] into heatmap logits (b, s / stride, s / stride, k).
+Parameters are float32; `dtype` is what the layers compute in. 1x1 convolutions are `nn.Dense`: the same map,
+and on a CPU its weight gradient runs ten times faster.
 """
 
 from typing import Any
@@ -32,10 +32,10 @@ def _check_input(images, divisor: int, name: str) -> None:
 
 
 class Generator(nn.Module):
-    """The poster's generator: an encoder-decoder with 5x5 convolutions at growing resolution and no batch norm.
+    """The poster's generator: an encoder-decoder with 5x5 convolutions and no batch norm.
 
-    Its parameter counts are the paper's to the digit: 17,408 at width 1/16 to 1,872,428 at width 1 for 68 landmarks.
-    The K-sized layers of the head do not shrink with the width.
+    Its parameter counts are the paper's to the digit: 17,408 at width 1/16 to 1,872,428 at width 1 for 68
+    landmarks. The K-sized layers of the head do not shrink with the width.
     """
 
     landmarks: int
@@ -90,7 +90,8 @@ def _double(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
             [jax.lax.slice_in_dim(x, 0, 1, axis=axis), jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)], axis
         )
         after = jnp.concatenate(
-            [jax.lax.slice_in_dim(x, 1, size, axis=axis), jax.lax.slice_in_dim(x, size - 1, size, axis=axis)], axis
+            [jax.lax.slice_in_dim(x, 1, size, axis=axis), jax.lax.slice_in_dim(x, size - 1, size, axis=axis)],
+            axis,
         )
         pairs = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
         x = pairs.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
@@ -125,7 +126,11 @@ class Separable(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        kernel = self.param("depthwise", nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=()), (3, 3, x.shape[-1]))
+        kernel = self.param(
+            "depthwise",
+            nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=()),
+            (3, 3, x.shape[-1]),
+        )
         y = depthwise(x, kernel.astype(self.dtype), stride=self.stride)
         y = nn.relu(Norm(self.dtype, self.axis)(y, train=train))
         y = nn.Dense(self.features, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(y)
@@ -136,8 +141,8 @@ class Separable(nn.Module):
 class FastGenerator(nn.Module):
     """A depthwise-separable residual encoder-decoder with heatmaps at a quarter of the input's side.
 
-    Stem of c channels at stride 2; stages of 2c, 4c and 6c at strides 4, 8 and 16 with 2, 5 and 5 separable blocks;
-    two additive skips on the way back to stride 4. Named sizes are in `config.FAST_CHANNELS`.
+    Stem of c channels at stride 2; stages of 2c, 4c and 6c at strides 4, 8 and 16 with 2, 5 and 5 separable
+    blocks; two additive skips on the way back to stride 4. Named sizes are in `config.FAST_CHANNELS`.
     """
 
     landmarks: int
@@ -174,7 +179,7 @@ class FastGenerator(nn.Module):
 
 
 def _stem_patches(images: Float[Array, "b h w 3"]) -> Float[Array, "b h2 w2 27"]:
-    """The 3x3 neighbourhoods at every second pixel, so that the stem is a matrix product (see the module's head)."""
+    """The 3x3 neighbourhoods at every second pixel, so that the stem is a matrix product."""
     _, height, width, _ = images.shape
     padded = jnp.pad(images, ((0, 0), (0, 1), (0, 1), (0, 0)))
     taps = [padded[:, i : i + height : 2, j : j + width : 2] for i in range(3) for j in range(3)]
