@@ -41,12 +41,17 @@ def data_directory(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
 
 
 def splits(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> dict[str, int]:
-    """The splits of a pack (a path `*.npz`) or of a prepared set, with how many faces each has."""
+    """The splits of a pack (a path `*.npz`) or of a prepared set, with how many faces each has.
+
+    Raises:
+      LapjaxError: no such set, or one that cannot be read.
+    """
     if _is_pack(name):
         return pack_splits(name)
-    from lapjax.datasets import prepared
+    from lapjax.datasets import prepared, toy_faces
 
-    return dict(prepared.splits(str(name), data_directory(data_dir)))
+    place = data_directory(data_dir)
+    return dict(toy_faces.SPLITS) if _is_drawn(name, place) else prepared.splits(str(name), place)
 
 
 def load(
@@ -58,7 +63,7 @@ def load(
     limit: int | None = None,
     encoded: bool = False,
 ) -> Faces:
-    """The faces of one split of a pack or of a prepared set.
+    """The faces of one split of a pack or of a prepared set; "toy_faces" need not be prepared.
 
     Args:
       name: a path `*.npz` to a pack, or the name of a prepared set ("the300w", "toy_faces", ...).
@@ -76,15 +81,32 @@ def load(
         raise LapjaxError(f"limit {limit} must be at least 1")
     if _is_pack(name):
         faces = read_pack(name, split, limit=limit, encoded=encoded)
-        if scheme is None:
-            return faces
-        return dataclasses.replace(faces, scheme=scheme if isinstance(scheme, Scheme) else get_scheme(scheme))
-    from lapjax.datasets import prepared
+        return _with_scheme(faces, scheme)
+    from lapjax.datasets import prepared, toy_faces
 
     place = data_directory(data_dir)
+    if _is_drawn(name, place):
+        whole = toy_faces.SPLITS
+        count = min(limit, whole[split]) if limit and split in whole else None
+        return _with_scheme(toy_faces.generate(split, count), scheme)
     records = prepared.source(str(name), split, place, scheme=scheme)
     meta = prepared.meta(str(name), place, scheme=scheme)
     return _faces(records, split, meta, limit, encoded)
+
+
+def _is_pack(name) -> bool:
+    return pathlib.Path(name).suffix == ".npz"
+
+
+def _is_drawn(name, place: pathlib.Path) -> bool:
+    """Toy faces are drawn when they are asked for, unless there is a prepared set of that name."""
+    return str(name) == "toy_faces" and not (place / "toy_faces").is_dir()
+
+
+def _with_scheme(faces: Faces, scheme) -> Faces:
+    if scheme is None:
+        return faces
+    return dataclasses.replace(faces, scheme=scheme if isinstance(scheme, Scheme) else get_scheme(scheme))
 
 
 def _faces(records, split: str, meta: dict, limit: int | None, encoded: bool) -> Faces:
@@ -241,7 +263,3 @@ def source(
     if resident is None:
         resident = int(np.prod(faces.images.shape)) <= limit
     return Resident(faces, batch_size, seed, put=put) if resident else Streamed(faces, batch_size, seed)
-
-
-def _is_pack(name) -> bool:
-    return pathlib.Path(name).suffix == ".npz"

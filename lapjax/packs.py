@@ -34,11 +34,11 @@ class EncodedChips:
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, read: Callable[[int], bytes | np.ndarray], rows: np.ndarray, size: int):
+    def __init__(self, read: Callable[[int], bytes], rows: np.ndarray, size: int):
         """Chips of a store.
 
         Args:
-          read: gives the chip of one row of the store, encoded or, where a store makes chips as it reads, decoded.
+          read: gives the encoded bytes of one row of the store.
           rows: (N,) int, the rows of this set in its order.
           size: the chips' side S in px.
         """
@@ -51,16 +51,14 @@ class EncodedChips:
     def shape(self) -> tuple[int, int, int, int]:
         return len(self), self._size, self._size, 3
 
-    def stored(self, index: int) -> bytes | np.ndarray:
-        """One chip as `read` gives it."""
+    def stored(self, index: int) -> bytes:
+        """The bytes of one chip as they are stored."""
         return self._read(int(self._rows[index]))
 
     def __getitem__(self, index):
         if not isinstance(index, int | np.integer):
             return EncodedChips(self._read, self._rows[index], self._size)
-        chip = self.stored(index)
-        if isinstance(chip, bytes):
-            chip = read_image(chip, name=f"chip {index}")
+        chip = read_image(self.stored(index), name=f"chip {index}")
         if chip.shape != self.shape[1:]:
             raise LapjaxError(f"chip {index} is {chip.shape}, not {self.shape[1:]}: prepare the data again")
         return chip

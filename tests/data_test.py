@@ -242,6 +242,18 @@ def test_an_unknown_set_or_split_names_those_present(prepared):
         data.load("spots", "common", data_dir=prepared)
 
 
+def test_toy_faces_are_drawn_when_asked_for(tmp_path):
+    counts = data.splits("toy_faces", data_dir=tmp_path)
+    assert counts["train"] > 1000 and "test" in counts
+    found = data.load("toy_faces", "test", data_dir=tmp_path, limit=2)
+    assert len(found) == 2 and found.scheme.count == 68 and found.meta["split"] == "test"
+    mine = data.load("toy_faces", "test", data_dir=tmp_path, limit=1, scheme=anonymous(68))
+    assert mine.scheme.name == "points"
+    with pytest.raises(LapjaxError, match="no split 'common': it has train"):
+        data.load("toy_faces", "common", data_dir=tmp_path, limit=2)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_scheme_of_a_pack_can_be_replaced(tmp_path):
     path = tmp_path / "made.npz"
     data.write_pack(path, {"train": faces()})
@@ -269,5 +281,6 @@ sys.modules.update(dict.fromkeys({blocked.split()!r}))
 from lapjax import data
 source = data.source(data.load({str(path)!r}, "train"), 4, 0)
 assert source.gather(source.send(2), 2)["images"].shape == (4, {SIZE}, {SIZE}, 3)
+assert len(data.load("toy_faces", "train", data_dir={str(tmp_path)!r}, limit=1)) == 1
 """
     subprocess.run([sys.executable, "-c", code], check=True)
