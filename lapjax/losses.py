@@ -1,9 +1,9 @@
 """The loss mathematics: Laplace KL, its limits and its rivals, and the two sides of the game.
 
 q = Laplace(s_hat, b) is the prediction and p = Laplace(s, t) the truth with the target scale t, and
-D = |s_hat - s|. Losses of landmarks return one value per landmark, (*b, k); `masked_mean` reduces them. Points
-and scales are in input px and computed in float32. Numbered equations are the poster's ("Laplace Landmark Localization",
-ICCV 2019).
+D = |s_hat - s|. Losses of landmarks return one value per landmark, (*b, k); `masked_mean` reduces them.
+Points and scales are in input px and computed in float32. Numbered equations are the poster's ("Laplace
+Landmark Localization", ICCV 2019).
 """
 
 import jax
