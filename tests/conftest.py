@@ -1,0 +1,49 @@
+"""What every test runs under: checked shapes, ranks never promoted, fixed seeds, its share of the cores.
+
+Warnings are errors (pyproject.toml). The hook below must come before the first import of lapjax.
+"""
+
+import os
+import pathlib
+import random
+
+# Linear algebra and XLA start a thread per core each; test processes beside each other share the cores.
+os.environ.update(
+    dict.fromkeys(
+        ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC"],
+        str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))),
+    )
+    | {"JAX_PLATFORMS": "cpu"}
+    | os.environ
+)
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# Where signatures give shapes every call is checked; elsewhere wrong types are to meet lapjax's own errors.
+_modules = (pathlib.Path(__file__).parents[1] / "lapjax").glob("*.py")
+install_import_hook(
+    [f"lapjax.{path.stem}" for path in _modules if "jaxtyping" in path.read_text()], "beartype.beartype"
+)
+
+# The same examples on every machine; the first call compiles, so that no deadline makes sense.
+hypothesis.settings.register_profile(
+    "lapjax", deadline=None, derandomize=True, max_examples=20, database=None
+)
+hypothesis.settings.load_profile("lapjax")
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    random.seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def rng():
+    """A NumPy generator that starts the same in every test."""
+    return np.random.default_rng(0)
