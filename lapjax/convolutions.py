@@ -68,7 +68,9 @@ def _pad(images, size):
 def _shifted_sum(images, kernel, stride):
     size = kernel.shape[0]
     taps = _taps(_pad(images, size), size, stride)
-    return sum(tap * weight for tap, weight in zip(taps, kernel.reshape(size * size, -1), strict=True))
+    return sum(
+        tap * weight for tap, weight in zip(taps, kernel.reshape(size * size, 1, 1, 1, -1), strict=True)
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

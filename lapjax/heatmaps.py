@@ -69,6 +69,11 @@ def cells(count: int, *, stride: int = 1) -> Float[Array, " count"]:
     return stride * (jnp.arange(count, dtype=jnp.float32) + 0.5) - 0.5
 
 
+def _column(values: Float[Array, " n"], rank: int) -> Float[Array, "*ones n 1"]:
+    """(n,) as an array of `rank` axes that varies along the last but one."""
+    return values.reshape((1,) * (rank - 2) + (-1, 1))
+
+
 def soft_argmax(margins: Marginals, *, stride: int = 1) -> Float[Array, "*b k 2"]:
     """`E[x]` of each map in input px (eq. 1)."""
 
@@ -92,7 +97,7 @@ def laplace_scale(
     """
 
     def spread(marginal: Float[Array, "*b n k"], centre: Float[Array, "*b k"]) -> Float[Array, "*b k"]:
-        places = cells(marginal.shape[-2], stride=stride)[:, None]
+        places = _column(cells(marginal.shape[-2], stride=stride), marginal.ndim)
         return (marginal * jnp.abs(places - jnp.expand_dims(centre, -2))).sum(-2)
 
     return jnp.stack([spread(margins.x, points[..., 0]), spread(margins.y, points[..., 1])], axis=-1)
@@ -144,8 +149,9 @@ def render(
         return jnp.where(distance < 0, tail, 1 - tail)
 
     def mass(centre: Float[Array, "*b k"], count: int) -> Float[Array, "*b n k"]:
-        borders = stride * jnp.arange(1, count, dtype=jnp.float32)[:, None] - 0.5
-        inner = below((borders - jnp.expand_dims(centre.astype(jnp.float32), -2)) / scale)
+        centre = jnp.expand_dims(centre.astype(jnp.float32), -2)
+        borders = _column(stride * jnp.arange(1, count, dtype=jnp.float32) - 0.5, centre.ndim)
+        inner = below((borders - centre) / scale)
         ends = jnp.zeros_like(inner[..., :1, :])
         return jnp.diff(jnp.concatenate([ends, inner, ends + 1], axis=-2), axis=-2)
 
