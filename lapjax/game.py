@@ -1,0 +1,342 @@
+"""The min-max game as one pure step (eq. 4 and 5): G learns from labels, and from D's opinion of unlabelled faces.
+
+    players = Players.of(config, scheme, total_steps=..., ...)
+    state = init(key, players)
+    state, metrics = step(state, labelled, unlabelled, players=players)
+
+Each player has its own optax state. Without unlabelled faces the step is plain supervised training of G.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from lapjax import augment, heatmaps, losses
+from lapjax.config import Config, Loss, Model
+from lapjax.networks import Discriminator, FastGenerator, Generator
+
+__all__ = ["Player", "Players", "State", "heldout_accuracy", "init", "make_generator", "step"]
+
+
+@struct.dataclass
+class Player:
+    """One side's parameters, its optimiser's state and, for G, its batch-norm statistics."""
+
+    params: Any
+    opt_state: Any
+    batch_stats: Any
+
+
+@struct.dataclass
+class State:
+    """All that a step changes. `average` holds G's moving average: {"params", "batch_stats"}."""
+
+    step: jax.Array
+    generator: Player
+    discriminator: Player
+    average: Any
+
+
+def make_generator(model: Model, landmarks: int, *, axis: str | None = None) -> nn.Module:
+    """The linen module that a `Model` describes, for `landmarks` heatmaps; `axis` names a pmap axis, if any."""
+    dtype = jnp.dtype(model.dtype)
+    if model.network == "poster":
+        return Generator(landmarks, model.width, model.dropout, dtype)
+    return FastGenerator(landmarks, model.channels, model.dropout, dtype, axis)
+
+
+@dataclasses.dataclass(frozen=True)
+class Players:
+    """What stays the same over a run: the modules, their optimisers and where the chips come from."""
+
+    config: Config
+    landmarks: int
+    flip: tuple[int, ...] | None
+    total_steps: int
+    chip_factor: float
+    unlabelled_chip_factor: float | None = None
+    axis: str | None = None
+    """The pmap axis over which means are taken; None under jit."""
+
+    @property
+    def generator(self) -> nn.Module:
+        return make_generator(self.config.model, self.landmarks, axis=self.axis)
+
+    @property
+    def discriminator(self) -> Discriminator:
+        return Discriminator(self.config.game.features, jnp.dtype(self.config.model.dtype))
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps of supervised training before D enters."""
+        return round(self.config.game.warmup * self.total_steps)
+
+    @property
+    def generator_optimiser(self) -> optax.GradientTransformation:
+        settings = self.config.optimiser
+        warmup = min(settings.warmup_steps, self.total_steps // 2)
+        schedule = optax.warmup_cosine_decay_schedule(
+            settings.learning_rate / 100 if warmup else settings.learning_rate,
+            settings.learning_rate,
+            warmup,
+            self.total_steps,
+            settings.final * settings.learning_rate,
+        )
+        clip = optax.clip_by_global_norm(settings.clip) if settings.clip else optax.identity()
+        return optax.chain(clip, optax.add_decayed_weights(settings.weight_decay), optax.adam(schedule))
+
+    @property
+    def discriminator_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.config.game.learning_rate, b1=0.5, b2=0.999)
+
+
+def init(key: jax.Array, players: Players) -> State:
+    """A fresh state; `key` is a typed random key. D has no parameters unless the game is on."""
+    generator_key, discriminator_key = jax.random.split(key)
+    model, game = players.config.model, players.config.game
+    # Outside pmap there is no axis to take means over, and the parameters do not depend on it.
+    generator = make_generator(model, players.landmarks)
+    image = jnp.zeros((1, model.input_size, model.input_size, 3))
+    variables = jax.jit(generator.init)(generator_key, image)
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    discriminator = Player({}, (), {})
+    if game.adversary:
+        side = model.input_size // model.stride
+        small = jnp.zeros((1, side, side, 3))
+        maps = jnp.zeros((1, side, side, players.landmarks))
+        judge = jax.jit(players.discriminator.init)(discriminator_key, small, maps)["params"]
+        discriminator = Player(judge, players.discriminator_optimiser.init(judge), {})
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        generator=Player(params, players.generator_optimiser.init(params), batch_stats),
+        discriminator=discriminator,
+        average=jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}),
+    )
+
+
+def target_scale(loss: Loss, step, total_steps: int):
+    """t at a step: constant, or falling geometrically over the first `anneal` of training."""
+    if loss.target_start is None:
+        return loss.target_scale
+    done = jnp.minimum(step / (loss.anneal * total_steps), 1.0)
+    return loss.target_start * (loss.target_scale / loss.target_start) ** done
+
+
+def _landmark_loss(loss: Loss, estimate: heatmaps.Estimate, target, t):
+    if loss.name == "sam":
+        return losses.sam(estimate.points, target)
+    if loss.name == "laplace_nll":
+        return losses.laplace_nll(*estimate, target, combine=loss.combine)
+    if loss.name == "gaussian_kl":
+        return losses.gaussian_kl(*estimate, target, target_scale=t)
+    return losses.laplace_kl_loss(
+        *estimate, target, target_scale=t, direction=loss.direction, combine=loss.combine
+    )
+
+
+def _mean_over_devices(tree, axis):
+    return tree if axis is None else jax.lax.pmean(tree, axis)
+
+
+def _masked_mean(values, mask, axis):
+    """`losses.masked_mean` whose count is that of all devices, so that the mean over devices is the global one."""
+    if axis is None:
+        return losses.masked_mean(values, mask)
+    count = jnp.maximum(jax.lax.psum(mask.sum(), axis), 1) / jax.lax.axis_size(axis)
+    return jnp.where(mask, values, 0.0).sum() / count
+
+
+def step(
+    state: State,
+    labelled: dict,
+    unlabelled: dict | None = None,
+    *,
+    players: Players,
+    places=None,
+    unlabelled_places=None,
+    measure: bool = False,
+) -> tuple[State, dict]:
+    """One step of supervised training, or with `unlabelled` one round of the game.
+
+    Args:
+      state: as `init` or the last step gave it.
+      labelled: chips of this device: images (b, c, c, 3) uint8, landmarks (b, k, 2) chip px, visible (b, k).
+      unlabelled: the same of the unlabelled faces (b', c', c', 3); only `images` is read.
+      players: the static description of the run.
+      places: (b,) places of these faces in the global batch, for their random keys; 0 to b - 1 by default.
+      unlabelled_places: (b',), likewise.
+      measure: also measure the norms of the two gradients of G, at the cost of a second backward pass.
+
+    Returns:
+      The next state, and metrics: scalars in float32.
+    """
+    config, axis = players.config, players.axis
+    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    label_key, face_key, drop_key, game_key = jax.random.split(key, 4)
+    shared = {"model": config.model, "config": config.augment, "flip": players.flip}
+    crops = augment.augment(
+        label_key, **_columns(labelled), chip_factor=players.chip_factor, places=places, **shared
+    )
+    count, images = len(crops.images), crops.images
+    if unlabelled is not None:
+        blank = jnp.zeros((len(unlabelled["images"]), 0))
+        faces = augment.augment(
+            face_key,
+            unlabelled["images"],
+            blank[..., None].repeat(2, -1),
+            blank.astype(bool),
+            chip_factor=players.unlabelled_chip_factor,
+            places=unlabelled_places,
+            **shared,
+        )
+        images = jnp.concatenate([images, faces.images])
+
+    def generate(params):
+        return players.generator.apply(
+            {"params": params, "batch_stats": state.generator.batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": drop_key},
+        )
+
+    maps, backward, updates = jax.vjp(generate, state.generator.params, has_aux=True)
+    t = target_scale(config.loss, state.step, players.total_steps)
+
+    def supervised(maps):
+        guess = heatmaps.estimate(maps[:count], beta=config.model.beta, stride=config.model.stride)
+        values = _landmark_loss(config.loss, guess, crops.landmarks, t)
+        error = losses.sam(guess.points, crops.landmarks)
+        extras = {"error": error, "scale": guess.scale.mean(-1)}
+        means = {name: _masked_mean(value, crops.visible, axis) for name, value in extras.items()}
+        return _masked_mean(values, crops.visible, axis), means
+
+    (loss, metrics), pull = jax.value_and_grad(supervised, has_aux=True)(maps)
+    metrics = {"loss": loss, **metrics}
+    discriminator = state.discriminator
+    if unlabelled is not None:
+        discriminator, push, opinion = _contest(state, maps, crops, images, players, game_key)
+        metrics |= opinion
+        if measure:
+            apart = {"supervised": backward(pull)[0], "adversarial": backward(push)[0]}
+            apart = _mean_over_devices(apart, axis)
+            metrics |= {f"gradient_norm_{name}": optax.global_norm(tree) for name, tree in apart.items()}
+        pull = pull + push
+    (gradient,) = backward(pull)
+    gradient = _mean_over_devices(gradient, axis)
+    metrics = _mean_over_devices(metrics, axis) | {"gradient_norm": optax.global_norm(gradient)}
+    changes, opt_state = players.generator_optimiser.update(
+        gradient, state.generator.opt_state, state.generator.params
+    )
+    generator = Player(
+        optax.apply_updates(state.generator.params, changes), opt_state, updates.get("batch_stats", {})
+    )
+    # Young averages forget faster, else they would remember the initial weights.
+    decay = jnp.minimum(config.optimiser.ema, (1 + state.step) / (10 + state.step))
+    newest = {"params": generator.params, "batch_stats": generator.batch_stats}
+    average = newest if not config.optimiser.ema else optax.incremental_update(newest, state.average, 1 - decay)
+    return State(state.step + 1, generator, discriminator, average), metrics
+
+
+def _columns(batch):
+    return {"chips": batch["images"], "landmarks": batch["landmarks"], "visible": batch["visible"]}
+
+
+def _unit_peak(config: Config) -> float:
+    """What brings the peak of a rendered heatmap to one: the mass of a cell around its own centre, inverted."""
+    game, stride = config.game, config.model.stride
+    half = jnp.full((1, 1, 2), 1.5 * stride - 0.5)
+    peak = heatmaps.render(half, 3, 3, scale=game.render_scale, kind=game.render, stride=stride).max()
+    return 1 / peak
+
+
+def _shrink(images, stride):
+    """Area-resizes images to the size of heatmaps at a stride."""
+    b, height, width, c = images.shape
+    return images.reshape(b, height // stride, stride, width // stride, stride, c).mean((2, 4))
+
+
+def _contest(state, maps, crops, images, players, key):
+    """D's update, and the gradient of lambda times G's side of the game with respect to the heatmap logits."""
+    config, game, axis = players.config, players.config.game, players.axis
+    count, stride = len(crops.images), config.model.stride
+    unit = _unit_peak(config)
+    small = _shrink(images, stride)
+    own = heatmaps.softmax(maps, beta=config.model.beta)
+    side = own.shape[1]
+    ideal = heatmaps.render(
+        crops.landmarks, side, side, scale=game.render_scale, kind=game.render, stride=stride
+    )
+    # A landmark without a label keeps G's own heatmap, else an empty one would tell D that the pair is real.
+    real = jax.lax.stop_gradient(unit * jnp.where(crops.visible[:, None, None, :], ideal, own[:count]))
+    real_key, fake_key = jax.random.split(key)
+    if axis is not None:
+        index = jax.lax.axis_index(axis)
+        real_key, fake_key = jax.random.fold_in(real_key, index), jax.random.fold_in(fake_key, index)
+
+    def blur(key, pairs):
+        if not game.instance_noise:
+            return pairs
+        return pairs + game.instance_noise * jax.random.normal(key, pairs.shape)
+
+    def judge(params, images, pairs):
+        return players.discriminator.apply({"params": params}, images, pairs)
+
+    fake = jax.lax.stop_gradient(unit * own[count:])
+
+    def discriminate(params):
+        noisy = blur(real_key, real)
+        on_real = judge(params, small[:count], noisy)
+        on_fake = judge(params, small[count:], blur(fake_key, fake))
+        loss = losses.discriminator_loss(on_real, on_fake)
+        if game.r1:
+            slope = jax.grad(lambda pairs: judge(params, small[:count], pairs).mean((1, 2)).sum())(noisy)
+            loss += 0.5 * game.r1 * jnp.square(slope).sum((1, 2, 3)).mean()
+        return loss, (on_real, on_fake)
+
+    before = state.discriminator
+    (loss, (on_real, on_fake)), gradient = jax.value_and_grad(discriminate, has_aux=True)(before.params)
+    gradient = _mean_over_devices(gradient, axis)
+    changes, opt_state = players.discriminator_optimiser.update(gradient, before.opt_state, before.params)
+    after = Player(optax.apply_updates(before.params, changes), opt_state, {})
+    rival = after if game.order == "before" else before
+
+    def fool(maps):
+        pairs = unit * heatmaps.softmax(maps[count:], beta=config.model.beta)
+        return game.weight * losses.generator_loss(
+            judge(rival.params, small[count:], blur(fake_key, pairs)), form=game.form
+        )
+
+    adversarial, push = jax.value_and_grad(fool)(maps)
+    opinion = {
+        "d_loss": loss,
+        "d_real_accuracy": (on_real > 0).mean(),
+        "d_fake_accuracy": (on_fake < 0).mean(),
+        "d_real_logit": on_real.mean(),
+        "d_fake_logit": on_fake.mean(),
+        "adversarial_loss": adversarial,
+    }
+    return after, push, opinion
+
+
+def heldout_accuracy(params, crops: augment.Crops, players: Players):
+    """The share of D's logits above zero on labelled pairs that it was not trained on.
+
+    Args:
+      params: of D.
+      crops: of held-out faces.
+      players: of the run.
+    """
+    config, game, stride = players.config, players.config.game, players.config.model.stride
+    side = config.model.input_size // stride
+    ideal = heatmaps.render(
+        crops.landmarks, side, side, scale=game.render_scale, kind=game.render, stride=stride
+    )
+    pairs = _unit_peak(config) * ideal * crops.visible[:, None, None, :]
+    logits = players.discriminator.apply({"params": params}, _shrink(crops.images, stride), pairs)
+    return (logits > 0).mean()

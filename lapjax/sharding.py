@@ -1,0 +1,131 @@
+"""Where a step runs: jit over a mesh of all devices (the default, several hosts too), or pmap.
+
+The step itself (`game.step`) knows nothing of devices but the name of a pmap axis. Batches are drawn inside the
+compiled step, each device taking its own rows of the global batch.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lapjax import game
+from lapjax.errors import LapjaxError
+
+__all__ = ["AXIS", "Placement", "start_processes"]
+
+AXIS = "batch"
+
+
+def start_processes(coordinator: str | None = None, processes: int | None = None, index: int | None = None) -> None:
+    """Joins several processes into one run (`jax.distributed`); with no arguments, as the cluster's variables say.
+
+    Call it before anything else touches a device.
+
+    Raises:
+      LapjaxError: only some of the three arguments are given.
+    """
+    given = [argument is not None for argument in (coordinator, processes, index)]
+    if any(given) and not all(given):
+        raise LapjaxError("several processes need --coordinator HOST:PORT, --processes N and --process-index I")
+    jax.distributed.initialize(coordinator, processes, index)
+
+
+class Placement:
+    """Puts arrays on devices and compiles the step for them.
+
+    `kind` is "jit" or "pmap"; `devices` are all of them by default. Under pmap every array of the state has a leading
+    device axis; `one` takes a single copy to the host.
+    """
+
+    def __init__(self, kind: str = "jit", devices=None):
+        self.devices = list(jax.devices() if devices is None else devices)
+        self.kind = kind
+        if kind == "pmap" and jax.process_count() > 1:
+            raise LapjaxError("pmap is for one process: use --placement jit for several")
+        self._mesh = Mesh(np.array(self.devices), (AXIS,))
+        self._replicated = NamedSharding(self._mesh, PartitionSpec())
+        self._split = NamedSharding(self._mesh, PartitionSpec(AXIS))
+
+    @property
+    def axis(self) -> str | None:
+        """The name of the pmap axis for `game.Players`, None under jit."""
+        return AXIS if self.kind == "pmap" else None
+
+    def check(self, **batch_sizes: int) -> None:
+        """Raises LapjaxError unless every batch size divides by the number of devices."""
+        for name, size in batch_sizes.items():
+            if size % len(self.devices):
+                raise LapjaxError(
+                    f"{name} {size} does not divide over {len(self.devices)} devices: choose a multiple"
+                )
+
+    def put(self, tree):
+        """A copy of a pytree on every device."""
+        if self.kind == "jit":
+            return jax.device_put(tree, self._replicated)
+        count = len(self.devices)
+        stacked = jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (count, *np.shape(leaf))), tree)
+        return jax.device_put(stacked, self._split)
+
+    def one(self, tree):
+        """A pytree that `put` or a step made, as NumPy arrays without a device axis."""
+
+        def fetch(leaf):
+            shard = np.asarray(leaf.addressable_data(0))
+            return shard[0] if self.kind == "pmap" else shard
+
+        return jax.tree.map(fetch, tree)
+
+    def compile(self, players: game.Players, labelled, unlabelled=None, *, measure: bool = False):
+        """The step over these devices: `call(state, sent, sent_unlabelled) -> (state, metrics)`.
+
+        Args:
+          players: of the run, whose `axis` is this placement's.
+          labelled: the source of labelled batches (`data.source`); `sent` is what its `send(step)` gives.
+          unlabelled: likewise; None compiles supervised training.
+          measure: as of `game.step`.
+        """
+        count = len(self.devices)
+        run = functools.partial(game.step, players=players, measure=measure)
+        sizes = players.config.batch_size, players.config.unlabelled_batch_size
+
+        def on_mesh(state, sent, sent_unlabelled):
+            def draw(source, sent):
+                batch = source.gather(sent, state.step)
+                return jax.lax.with_sharding_constraint(batch, self._split)
+
+            faces = None if unlabelled is None else draw(unlabelled, sent_unlabelled)
+            return run(state, draw(labelled, sent), faces)
+
+        def on_one(state, sent, sent_unlabelled):
+            def draw(source, sent, size):
+                rows = size // count
+                first = jax.lax.axis_index(AXIS) * rows
+                return source.gather(sent, state.step, first, rows), first + jnp.arange(rows)
+
+            batch, places = draw(labelled, sent, sizes[0])
+            faces, face_places = (
+                (None, None) if unlabelled is None else draw(unlabelled, sent_unlabelled, sizes[1])
+            )
+            return run(state, batch, faces, places=places, unlabelled_places=face_places)
+
+        if self.kind == "jit":
+            # Donating the state on a CPU gains nothing and warns.
+            donate = () if self.devices[0].platform == "cpu" else (0,)
+            return jax.jit(on_mesh, donate_argnums=donate)
+        return jax.pmap(
+            on_one,
+            AXIS,
+            in_axes=(0, _device_axes(labelled), None if unlabelled is None else _device_axes(unlabelled)),
+            devices=self.devices,
+        )
+
+
+def _device_axes(source):
+    """Resident chips lie on every device already; streamed batches and indices are sent to all."""
+    return {"faces": 0, "indices": None} if hasattr(source, "_faces") else None
+
+
