@@ -166,9 +166,7 @@ def _blur(image):
         size = image.shape[axis]
         margins = [(2, 2) if axis == a else (0, 0) for a in range(3)]
         padded = jnp.pad(image, margins, mode="edge")
-        image = sum(
-            tap * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, tap in enumerate(taps)
-        )
+        image = sum(tap * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, tap in enumerate(taps))
     return image
 
 

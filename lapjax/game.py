@@ -239,7 +239,9 @@ def step(
     # Young averages forget faster, else they would remember the initial weights.
     decay = jnp.minimum(config.optimiser.ema, (1 + state.step) / (10 + state.step))
     newest = {"params": generator.params, "batch_stats": generator.batch_stats}
-    average = newest if not config.optimiser.ema else optax.incremental_update(newest, state.average, 1 - decay)
+    average = (
+        newest if not config.optimiser.ema else optax.incremental_update(newest, state.average, 1 - decay)
+    )
     return State(state.step + 1, generator, discriminator, average), metrics
 
 

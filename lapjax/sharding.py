@@ -19,7 +19,9 @@ __all__ = ["AXIS", "Placement", "start_processes"]
 AXIS = "batch"
 
 
-def start_processes(coordinator: str | None = None, processes: int | None = None, index: int | None = None) -> None:
+def start_processes(
+    coordinator: str | None = None, processes: int | None = None, index: int | None = None
+) -> None:
     """Joins several processes into one run (`jax.distributed`); with no arguments, as the cluster's variables say.
 
     Call it before anything else touches a device.
@@ -29,7 +31,9 @@ def start_processes(coordinator: str | None = None, processes: int | None = None
     """
     given = [argument is not None for argument in (coordinator, processes, index)]
     if any(given) and not all(given):
-        raise LapjaxError("several processes need --coordinator HOST:PORT, --processes N and --process-index I")
+        raise LapjaxError(
+            "several processes need --coordinator HOST:PORT, --processes N and --process-index I"
+        )
     jax.distributed.initialize(coordinator, processes, index)
 
 
@@ -127,5 +131,3 @@ class Placement:
 def _device_axes(source):
     """Resident chips lie on every device already; streamed batches and indices are sent to all."""
     return {"faces": 0, "indices": None} if hasattr(source, "_faces") else None
-
-

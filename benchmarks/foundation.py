@@ -1,0 +1,126 @@
+"""The foundation's accuracy runs on 300W: one JSON a finished cell under results/foundation/.
+
+    python benchmarks/foundation.py selection final --data-dir DIR --runs DIR
+
+Runs the named groups of cells one after the other, skips what has its JSON, resumes what was cut off. Numbers are of
+the validation split; the common test set is read by `--common`, once, at the end, and that is logged in
+results/test_reads.jsonl.
+"""
+
+import argparse
+import datetime
+import json
+import pathlib
+import subprocess
+
+from lapjax import data
+from lapjax.checkpoints import load_run
+from lapjax.config import get_recipe, override
+from lapjax.cpu import with_huge_pages
+from lapjax.evaluate import config_conditions, evaluate, write_json
+from lapjax.train import train
+
+RESULTS = pathlib.Path(__file__).parent.parent / "results"
+FAST, POSTER = "fast-medium", "poster-1_4"
+
+
+def cells() -> dict[str, dict]:
+    """Group -> name -> configuration."""
+    short = override(get_recipe(f"{FAST}-laplacekl"), epochs=30.0)
+
+    def variant(**changes):
+        return override(short, **changes)
+
+    selection = {
+        "pq-t1.2": short,
+        "qp-t8-1.2": variant(loss={"direction": "q||p", "target_start": 8.0}),
+        "sam": variant(loss={"name": "sam"}),
+        "pq-t2": variant(loss={"target_scale": 2.0}),
+        "crop1.25": variant(model={"crop": 1.25}),
+        "weak-augmentation": variant(
+            augment={"rotation": 15.0, "scale": 0.1, "shift": 0.03, "occlusion": 0.0, "blur": 0.0, "colour": 0.15}
+        ),
+        "lr2e-3": variant(optimiser={"learning_rate": 2e-3}),
+        "qp-t1.2": variant(loss={"direction": "q||p"}),
+        "pq-t0.8": variant(loss={"target_scale": 0.8}),
+        "nll": variant(loss={"name": "laplace_nll"}),
+    }
+    final = {
+        f"fast-{loss}-s{seed}": override(get_recipe(f"{FAST}-{loss}"), seed=seed)
+        for seed in range(3)
+        for loss in ("laplacekl", "sam")
+    }
+    poster = {f"poster-{loss}-s0": get_recipe(f"{POSTER}-{loss}") for loss in ("laplacekl", "sam")}
+    game = {"fast-laplacekl+d-10k-s0": get_recipe(f"{FAST}-laplacekl+d-10k")}
+    return {"selection": selection, "final": final, "poster": poster, "game": game}
+
+
+def run(name: str, config, args) -> None:
+    """Trains one cell and writes its JSON."""
+    file = RESULTS / "foundation" / f"{name}.json"
+    if file.exists():
+        return
+    directory = pathlib.Path(args.runs) / name
+    outcome = train(
+        config, directory, resume=(directory / "config.json").exists(), data_dir=args.data_dir, report=print_line
+    )
+    if not outcome.finished:
+        raise SystemExit(f"{name} stopped at step {outcome.step}; run this again to go on")
+    faces = data.load(config.dataset, config.validation_split, data_dir=args.data_dir)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, record(directory, faces) | {"training_seconds": round(outcome.seconds)})
+
+
+def record(directory, faces) -> dict:
+    """A trained run's errors on a split, with its configuration."""
+    trained = load_run(directory)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    conditions = config_conditions(trained.config) | {"train_faces": trained.info["labelled"], "step": trained.step}
+    result = evaluate(trained.config.model, trained.variables, faces, conditions=conditions)
+    return result | {"commit": commit.stdout.strip()}
+
+
+def print_line(line: dict) -> None:
+    if "nme" in line or line["step"] % 200 == 0:
+        print({key: round(value, 4) if isinstance(value, float) else value for key, value in line.items()}, flush=True)
+
+
+def read_common(names, args) -> None:
+    """Evaluates finished cells on the common test set and logs the reading."""
+    reads = RESULTS / "test_reads.jsonl"
+    for name in names:
+        directory = pathlib.Path(args.runs) / name
+        faces = data.load("the300w", "common", data_dir=args.data_dir)
+        result = record(directory, faces)
+        write_json(RESULTS / "foundation" / f"{name}-common.json", result)
+        line = {
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "run": name,
+            "split": "common",
+            "nme_inter_ocular": result["nme"]["inter_ocular"],
+        }
+        with open(reads, "a") as log:
+            log.write(json.dumps(line) + "\n")
+        print(line)
+
+
+def main() -> None:
+    groups = cells()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("groups", nargs="+", choices=groups)
+    parser.add_argument("--data-dir")
+    parser.add_argument("--runs", default="runs", help="where the run directories go")
+    parser.add_argument("--common", action="store_true", help="read the common test set with finished runs instead")
+    args = parser.parse_args()
+    chosen = {name: config for group in args.groups for name, config in groups[group].items()}
+    if args.common:
+        read_common(chosen, args)
+        return
+    for name, config in chosen.items():
+        print(f"== {name}", flush=True)
+        run(name, config, args)
+
+
+if __name__ == "__main__":
+    with_huge_pages()
+    main()

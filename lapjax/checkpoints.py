@@ -1,0 +1,242 @@
+"""A run's directory: its configuration, its lock, its log and its checkpoints (orbax).
+
+    config.json      what the run is, written once
+    metrics.jsonl    one line per logged step
+    last/, best/     checkpoints: the newest whole state, and the averaged G with the lowest validation NME
+
+Every file is written beside its place and renamed, so a run killed at any moment can be resumed.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from lapjax.config import Config, from_dict, to_dict
+from lapjax.errors import LapjaxError
+from lapjax.schemes import Scheme
+
+__all__ = ["Run", "RunDirectory", "load_run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model: its configuration, its scheme and the averaged generator."""
+
+    config: Config
+    scheme: Scheme
+    variables: Any
+    """{"params", "batch_stats"} of the generator."""
+    step: int
+    info: dict
+    """What was said of the run's data: labelled and unlabelled counts, chips, terms."""
+
+
+def load_run(directory: str | os.PathLike, *, which: str = "best") -> Run:
+    """The best (by validation NME) or last model of a run directory.
+
+    Raises:
+      LapjaxError: not a run, no checkpoint yet, or a checkpoint of another shape than its configuration.
+    """
+    place = RunDirectory(directory)
+    config, scheme, info = place.read()
+    if which not in ("best", "last"):
+        raise LapjaxError(f'unknown checkpoint {which!r}: choose "best" or "last"')
+    from lapjax.game import make_generator
+
+    size = config.model.input_size
+    shapes = jax.eval_shape(
+        make_generator(config.model, scheme.count).init,
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((1, size, size, 3), np.float32),
+    )
+    shapes = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+    step, variables = place.restore(which, shapes if which == "best" else None)
+    variables = variables if which == "best" else variables["average"]
+    _check_shapes(variables, shapes, place.path)
+    return Run(config, scheme, variables, step, info)
+
+
+def _check_shapes(found, wanted, path) -> None:
+    have = {jax.tree_util.keystr(k): v.shape for k, v in jax.tree_util.tree_leaves_with_path(found)}
+    want = {jax.tree_util.keystr(k): v.shape for k, v in jax.tree_util.tree_leaves_with_path(wanted)}
+    for name in sorted(have.keys() | want.keys()):
+        if have.get(name) != want.get(name):
+            raise LapjaxError(
+                f"the checkpoint in {path} is of another model: {name} has shape {have.get(name)} there and "
+                f"{want.get(name)} by its config.json; restore the config.json it was trained with"
+            )
+
+
+class RunDirectory:
+    """One run's files. `open_for_training` locks it; the rest reads."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = pathlib.Path(path).absolute()
+        self._managers: dict[str, ocp.CheckpointManager] = {}
+
+    def read(self) -> tuple[Config, Scheme, dict]:
+        """The configuration, scheme and data description of the run.
+
+        Raises:
+          LapjaxError: not a run directory, or one that this version cannot read.
+        """
+        file = self.path / "config.json"
+        if not file.is_file():
+            raise LapjaxError(
+                f"{self.path} is not a run: it has no config.json; name the --out of `lapjax train`"
+            )
+        try:
+            content = json.loads(file.read_text())
+            return (
+                from_dict(Config, content["config"]),
+                Scheme.from_dict(content["scheme"]),
+                content["info"],
+            )
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise LapjaxError(f"{file} is damaged ({error}): restore it or train again") from error
+
+    @contextlib.contextmanager
+    def open_for_training(self, config: Config, scheme: Scheme, info: dict, *, resume: bool):
+        """Makes or reopens the run and holds its lock.
+
+        Raises:
+          LapjaxError: the directory cannot be written, is in use, holds a run already (without `resume`), or holds
+            another run (with it).
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            # The lock is left open on purpose for as long as the run lasts.
+            lock = open(self.path / "run.lock", "w")  # noqa: SIM115
+        except OSError as error:
+            raise LapjaxError(
+                f"cannot write {self.path}: {error.strerror or error}; choose another --out"
+            ) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise LapjaxError(
+                    f"{self.path} is in use by another training: wait for it, or choose another --out"
+                ) from error
+            self._begin(config, scheme, info, resume)
+            try:
+                yield self
+            finally:
+                for manager in self._managers.values():
+                    manager.close()
+                self._managers.clear()
+
+    def _begin(self, config, scheme, info, resume) -> None:
+        exists = (self.path / "config.json").is_file()
+        if exists and not resume:
+            raise LapjaxError(
+                f"{self.path} holds a run already: continue it with --resume, or choose another --out"
+            )
+        if exists:
+            known, known_scheme, _ = self.read()
+            changed = _differences(to_dict(known), to_dict(config))
+            if known_scheme != scheme:
+                changed.append(f"the scheme ({known_scheme.name} there, {scheme.name} now)")
+            if changed:
+                raise LapjaxError(
+                    f"{self.path} holds another run; it differs in {'; '.join(changed)}. "
+                    "Give the options it was started with, or choose another --out"
+                )
+            return
+        if resume and any(item.name != "run.lock" for item in self.path.iterdir()):
+            raise LapjaxError(f"{self.path} holds no run to resume: it has files but no config.json")
+        content = {"config": to_dict(config), "scheme": scheme.to_dict(), "info": info}
+        beside = self.path / ".config.json.part"
+        try:
+            beside.write_text(json.dumps(content, indent=2) + "\n")
+            beside.replace(self.path / "config.json")
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise LapjaxError(
+                f"cannot write {self.path}: {error.strerror or error}; free some space"
+            ) from error
+
+    def _manager(self, which: str) -> ocp.CheckpointManager:
+        if which not in self._managers:
+            self._managers[which] = ocp.CheckpointManager(
+                self.path / which,
+                options=ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False),
+            )
+        return self._managers[which]
+
+    def save(self, which: str, step: int, tree) -> None:
+        """Saves a pytree of NumPy arrays as the newest checkpoint of `which` and drops the one before.
+
+        Raises:
+          LapjaxError: it cannot be written; the one before stays.
+        """
+        try:
+            self._manager(which).save(step, args=ocp.args.StandardSave(tree))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise LapjaxError(
+                f"cannot save a checkpoint in {self.path / which} ({str(error).splitlines()[0]}): free some space and "
+                "continue with --resume; the checkpoint before it is whole"
+            ) from error
+
+    def latest(self, which: str) -> int | None:
+        """The step of the newest checkpoint, if there is one."""
+        return self._manager(which).latest_step() if (self.path / which).is_dir() else None
+
+    def restore(self, which: str, like=None) -> tuple[int, Any]:
+        """(step, pytree) of the newest checkpoint, in the structure of `like` when given.
+
+        Raises:
+          LapjaxError: there is none, or it is damaged or of another shape.
+        """
+        step = self.latest(which)
+        if step is None:
+            raise LapjaxError(f"{self.path} has no {which} checkpoint yet: train it further with --resume")
+        cpu = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+
+        def describe(leaf):
+            return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=cpu)
+
+        try:
+            args = ocp.args.StandardRestore(None if like is None else jax.tree.map(describe, like))
+            return step, self._manager(which).restore(step, args=args)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LapjaxError(
+                f"the checkpoint in {self.path / which} cannot be read as this model "
+                f"({str(error).splitlines()[0]}): it is damaged or of another shape"
+            ) from error
+
+    @property
+    def log(self) -> pathlib.Path:
+        return self.path / "metrics.jsonl"
+
+    def cut_log(self, step: int) -> None:
+        """Drops the logged lines after `step`, and a half-written last one, so that a resumed log reads as one run."""
+        if not self.log.exists():
+            return
+        kept = []
+        for line in self.log.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+        beside = self.log.with_name(".metrics.jsonl.part")
+        beside.write_text("".join(kept))
+        beside.replace(self.log)
+
+
+def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    found = []
+    for name in old.keys() | new.keys():
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            found.append(f"{prefix}{name} ({a} there, {b} now)")
+    return sorted(found)

@@ -1,0 +1,199 @@
+"""A model on a split: points and scales in, the table of errors out."""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from lapjax import augment, geometry, heatmaps, metrics
+from lapjax.config import Model
+from lapjax.data import Faces
+from lapjax.errors import LapjaxError
+from lapjax.game import make_generator
+
+__all__ = ["Predictions", "evaluate", "predict", "table", "write_json"]
+
+
+class Predictions(NamedTuple):
+    """What a model says of N faces."""
+
+    points: np.ndarray
+    """(N, K, 2) in image px."""
+    scale: np.ndarray
+    """(N, K, 2), b_x and b_y in input px."""
+    input_to_image: np.ndarray
+    """(N,) image px per input px."""
+
+
+@functools.lru_cache(maxsize=8)
+def _predictor(model: Model, landmarks: int, chip_factor: float):
+    generator = make_generator(model, landmarks)
+
+    @jax.jit
+    def run(variables, chips):
+        count = len(chips)
+        blank = np.zeros((count, landmarks, 2), np.float32)
+        crops = augment.crop(
+            chips, blank, np.zeros((count, landmarks), bool), model=model, chip_factor=chip_factor
+        )
+        variables = {name: tree for name, tree in variables.items() if tree}
+        maps = generator.apply(variables, crops.images)
+        return heatmaps.estimate(maps, beta=model.beta, stride=model.stride)
+
+    return run
+
+
+def predict(model: Model, variables, faces: Faces, *, batch_size: int = 64) -> Predictions:
+    """Points and scales of all faces, from their plain central crops.
+
+    Args:
+      model: what the variables are of.
+      variables: {"params", "batch_stats"} of the generator.
+      faces: N of them, with the model's number of landmarks.
+      batch_size: faces at a time; the last batch is padded and its padding dropped.
+
+    Raises:
+      LapjaxError: the faces have another number of landmarks than the model, or the chips show less than its crop.
+    """
+    landmarks = _outputs(variables)
+    if faces.scheme.count != landmarks:
+        raise LapjaxError(
+            f"the model has {landmarks} landmarks and {faces.meta.get('dataset', 'the data')} has "
+            f"{faces.scheme.count}: evaluate it on a set of its own scheme"
+        )
+    check_crop(model, faces)
+    run = _predictor(model, landmarks, faces.meta["chip_factor"])
+    points, scales = [], []
+    for start in range(0, len(faces), batch_size):
+        chips = np.asarray(faces.images[start : start + batch_size])
+        count = len(chips)
+        if count < batch_size:
+            chips = np.concatenate([chips, np.repeat(chips[-1:], batch_size - count, axis=0)])
+        guess = run(variables, chips)
+        points.append(np.asarray(guess.points)[:count])
+        scales.append(np.asarray(guess.scale)[:count])
+    to_input = np.asarray(
+        augment.crop_matrices(faces.images.shape[1], faces.meta["chip_factor"], model), np.float64
+    )
+    image_to_input = geometry.compose(to_input, faces.image_to_chip.astype(np.float64))
+    input_to_image = geometry.invert(image_to_input)
+    return Predictions(
+        geometry.apply(input_to_image, np.concatenate(points).astype(np.float64)),
+        np.concatenate(scales),
+        geometry.linear_scale(input_to_image),
+    )
+
+
+def check_crop(model: Model, faces: Faces) -> None:
+    """Raises LapjaxError when the chips of `faces` show less of the image than the model's crop."""
+    if faces.meta["chip_factor"] < model.crop:
+        raise LapjaxError(
+            f"the model crops {model.crop} landmark boxes and the chips of {faces.meta.get('dataset', 'this set')} "
+            f"show {faces.meta['chip_factor']}: prepare them with --chip-factor {model.crop} or more"
+        )
+
+
+def _outputs(variables) -> int:
+    """K, read off the last layer: both generators end in a dense layer to the landmarks."""
+    names = [name for name in variables["params"] if name.startswith("Dense_")]
+    last = max(names, key=lambda name: int(name.rpartition("_")[2]))
+    return variables["params"][last]["bias"].shape[-1]
+
+
+def truth(faces: Faces) -> np.ndarray:
+    """The labels of `faces` in image px, (N, K, 2) float64."""
+    to_image = geometry.invert(faces.image_to_chip.astype(np.float64))
+    return geometry.apply(to_image, faces.landmarks.astype(np.float64))
+
+
+def evaluate(model: Model, variables, faces: Faces, *, conditions: dict | None = None) -> dict:
+    """The errors of a model on labelled faces: `metrics.summary`, percent but for AUC.
+
+    Args:
+      model: what the variables are of.
+      variables: {"params", "batch_stats"} of the generator.
+      faces: of one split.
+      conditions: said beside the numbers (run, seed, ...), added to those known here.
+
+    Raises:
+      LapjaxError: as `predict`.
+    """
+    guess = predict(model, variables, faces)
+    known = {
+        "dataset": faces.meta.get("dataset"),
+        "split": faces.meta.get("split"),
+        "scheme": faces.scheme.name,
+        "box": "tight box of the true landmarks",
+        "crop": model.crop,
+        "normaliser": metrics.primary_normaliser(faces.scheme),
+    }
+    return metrics.summary(
+        guess.points,
+        truth(faces),
+        faces.visible,
+        faces.box,
+        faces.subset,
+        faces.scheme,
+        scale=guess.scale,
+        scale_to_image=guess.input_to_image,
+        conditions=known | (conditions or {}),
+    )
+
+
+def table(result: dict):
+    """A `rich` table of a result of `evaluate`, one line for the whole and one per subset."""
+    from rich.table import Table
+
+    conditions = result["conditions"]
+    lines = Table(
+        title=f"{conditions['dataset']} {conditions['split']}, box: {conditions['box']}",
+        caption=f"percent; failure and AUC by {conditions['normaliser']}; scale is mean b in input px",
+    )
+    heads = ("subset", "images", "inter-ocular", "inter-pupil", "box", "diagonal")
+    for head in (*heads, "fail 8", "fail 10", "AUC 8", "AUC 10", "scale"):
+        lines.add_column(head, justify="left" if head == "subset" else "right")
+
+    def line(name, part):
+        def show(value, digits=2):
+            return "-" if value is None else f"{value:.{digits}f}"
+
+        nme = [show(part["nme"][key]) for key in metrics.NORMALISERS]
+        failures = [show(part["failure_rate"][key]) for key in ("8", "10")]
+        auc = [show(part["auc"][key], 3) for key in ("8", "10")]
+        lines.add_row(name, str(part["images"]), *nme, *failures, *auc, show(part["scale_mean"]))
+
+    for name, part in result["subsets"].items():
+        line(name, part)
+    line("all", result)
+    return lines
+
+
+def write_json(path: str | os.PathLike, result: dict) -> None:
+    """Writes a result beside its place and renames it there.
+
+    Raises:
+      LapjaxError: the file cannot be written.
+    """
+    path = pathlib.Path(path)
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise LapjaxError(f"cannot write {path}: {error.strerror or error}; choose another --json") from error
+
+
+def config_conditions(config) -> dict:
+    """What a printed number of a run must say of its training."""
+    return {
+        "train": f"{config.dataset} {config.train_split}",
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "loss": dataclasses.asdict(config.loss),
+    }

@@ -1,0 +1,303 @@
+"""The host loop: send a batch, step, log, validate, save. Everything that is computed is in `game.step`."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from lapjax import augment, data, game, metrics
+from lapjax.checkpoints import RunDirectory
+from lapjax.config import Config
+from lapjax.data import Faces
+from lapjax.errors import LapjaxError
+from lapjax.evaluate import check_crop, predict, truth
+from lapjax.sharding import Placement
+
+__all__ = ["Outcome", "train"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a training ended."""
+
+    step: int
+    steps: int
+    best_nme: float
+    """Percent, of the averaged generator on the validation split, by the scheme's first normaliser."""
+    stopped: int | None
+    """The signal that stopped it early, None when it ran to its end."""
+    seconds: float
+
+    @property
+    def finished(self) -> bool:
+        return self.step == self.steps
+
+
+@dataclasses.dataclass
+class _Faces:
+    labelled: Faces
+    validation: Faces
+    unlabelled: Faces | None
+
+
+def _load(config: Config, data_dir, scheme) -> _Faces:
+    def load(name, split, limit=None):
+        encoded = _decoded_bytes(name, split, data_dir) > data.RESIDENT_LIMIT
+        return data.load(name, split, data_dir=data_dir, limit=limit, scheme=scheme, encoded=encoded)
+
+    labelled = load(config.dataset, config.train_split, config.train_limit)
+    if not labelled.scheme.count:
+        raise LapjaxError(
+            f"{config.dataset} has no landmarks: train on a labelled set, and name this one with --unlabelled"
+        )
+    validation = load(config.dataset, config.validation_split)
+    unlabelled = None
+    if config.game.adversary:
+        unlabelled = data.load(
+            config.unlabelled,
+            config.unlabelled_split,
+            data_dir=data_dir,
+            limit=config.unlabelled_limit,
+            encoded=_decoded_bytes(config.unlabelled, config.unlabelled_split, data_dir)
+            > data.RESIDENT_LIMIT,
+        )
+    for faces in (labelled, validation, unlabelled):
+        if faces is not None:
+            check_crop(config.model, faces)
+    return _Faces(labelled, validation, unlabelled)
+
+
+def _decoded_bytes(name, split, data_dir) -> int:
+    # 256 px is more than any set that is prepared by default.
+    return data.splits(name, data_dir=data_dir).get(split, 0) * 160 * 160 * 3
+
+
+def train(
+    config: Config,
+    out: str | os.PathLike,
+    *,
+    resume: bool = False,
+    data_dir: str | os.PathLike | None = None,
+    scheme: Any = None,
+    log_every: int = 20,
+    report: Callable[[dict], None] | None = None,
+    stop: Callable[[int], int | None] | None = None,
+) -> Outcome:
+    """Trains a generator, alone or in the game, into a run directory.
+
+    Args:
+      config: the run; `config.get_recipe` has one for every row of the poster's tables.
+      out: the run directory, made when missing.
+      resume: continue the run that is there, from its last checkpoint.
+      data_dir: where prepared sets are, see `data.data_directory`.
+      scheme: for a TFDS set that lapjax did not prepare.
+      log_every: steps between lines of metrics.jsonl.
+      report: called with every logged line.
+      stop: asked before each step with its number; a signal's number ends the run with a checkpoint. By default
+        SIGINT and SIGTERM do.
+
+    Raises:
+      LapjaxError: bad data or options, before anything is written; a directory in use or of another run; a loss that
+        is not finite (names the step; the last good checkpoint stays); a disk that is full.
+    """
+    placement = Placement(config.placement)
+    placement.check(batch_size=config.batch_size)
+    if config.game.adversary:
+        placement.check(unlabelled_batch_size=config.unlabelled_batch_size)
+    faces = _load(config, data_dir, scheme)
+    info = {
+        "labelled": len(faces.labelled),
+        "validation": len(faces.validation),
+        "unlabelled": len(faces.unlabelled) if faces.unlabelled else 0,
+        "chip_size": int(faces.labelled.images.shape[1]),
+        "chip_factor": faces.labelled.meta["chip_factor"],
+        "terms": faces.labelled.meta.get("terms"),
+    }
+    directory = RunDirectory(out)
+    with (
+        directory.open_for_training(config, faces.labelled.scheme, info, resume=resume),
+        _Signals() as signals,
+    ):
+        loop = _Loop(config, faces, placement, directory, log_every, report or (lambda line: None))
+        return loop.run(stop or signals.asked)
+
+
+class _Signals:
+    """Remembers SIGINT and SIGTERM instead of dying of them, so that the step in hand is finished and saved."""
+
+    def __enter__(self):
+        self.number = None
+        self._before = {}
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._remember)
+        except ValueError:
+            pass  # not the main thread: whoever started it decides
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number, _frame):
+        if self.number is not None:
+            raise KeyboardInterrupt
+        self.number = number
+
+    def asked(self, _step: int) -> int | None:
+        return self.number
+
+
+class _Loop:
+    def __init__(self, config, faces, placement, directory, log_every, report):
+        self.config, self.faces, self.placement, self.directory = config, faces, placement, directory
+        self.log_every, self.report = log_every, report
+        per_epoch = len(faces.labelled) / config.batch_size
+        self.steps = max(1, math.ceil(config.epochs * per_epoch))
+        self.validate_every = max(1, round(config.evaluate_every * per_epoch))
+        self.per_epoch = per_epoch
+        self.players = game.Players(
+            config,
+            faces.labelled.scheme.count,
+            faces.labelled.scheme.flip,
+            self.steps,
+            faces.labelled.meta["chip_factor"],
+            faces.unlabelled.meta["chip_factor"] if faces.unlabelled else None,
+            placement.axis,
+        )
+        self.labelled = data.source(faces.labelled, config.batch_size, config.seed, put=placement.put)
+        self.unlabelled = None
+        if faces.unlabelled:
+            self.unlabelled = data.source(
+                faces.unlabelled, config.unlabelled_batch_size, config.seed + 1, put=placement.put
+            )
+        self.supervised = placement.compile(self.players, self.labelled)
+        self.playing = {
+            measure: placement.compile(self.players, self.labelled, self.unlabelled, measure=measure)
+            for measure in (False, True)
+        }
+        self.primary = metrics.primary_normaliser(faces.labelled.scheme)
+
+    def run(self, asked: Callable[[int], int | None]) -> Outcome:
+        state = game.init(jax.random.key(self.config.seed), self.players)
+        self.best = math.inf
+        if self.directory.latest("last") is not None:
+            _, state = self.directory.restore("last", state)
+            self.directory.cut_log(int(state.step))
+            self.best = self._best_so_far()
+        first = step = int(state.step)
+        state = self.placement.put(state)
+        self.pending: list[tuple[int, Any]] = []
+        self.start = self.mark = time.perf_counter()
+        self.mark_step, self.outside, self.first = step, 0.0, first
+        stopped = None
+        while step < self.steps:
+            stopped = asked(step)
+            if stopped is not None:
+                break
+            state, measured = self._step(state, step)
+            step += 1
+            if step % self.log_every == 0 or step == self.steps:
+                self.pending.append((step, measured))
+                # The line before this one is long done: reading it does not wait for the step just sent.
+                if len(self.pending) > 1:
+                    self._flush(*self.pending.pop(0))
+            if step % self.validate_every == 0 or step == self.steps:
+                self._settle(state, step, validate=True)
+        if stopped is not None and step > first:
+            self._settle(state, step, validate=False)
+        seconds = time.perf_counter() - self.start
+        return Outcome(step, self.steps, self.best, stopped, seconds)
+
+    def _step(self, state, step):
+        before = time.perf_counter()
+        sent = self.labelled.send(step)
+        if self.unlabelled is None or step < self.players.warmup_steps:
+            self.outside += time.perf_counter() - before
+            return self.supervised(state, sent, None)
+        faces = self.unlabelled.send(step)
+        self.outside += time.perf_counter() - before
+        # The norms are measured on the steps that are logged; they cost a second backward pass.
+        return self.playing[(step + 1) % self.log_every == 0](state, sent, faces)
+
+    def _best_so_far(self) -> float:
+        lines = self.directory.log.read_text().splitlines() if self.directory.log.exists() else []
+        return min((row["nme"] for row in map(json.loads, lines) if "nme" in row), default=math.inf)
+
+    def _flush(self, step, measured) -> None:
+        """Waits for the metrics of a step, checks and logs them."""
+        values = {name: float(np.ravel(value)[0]) for name, value in jax.device_get(measured).items()}
+        if not math.isfinite(values["loss"]) or not math.isfinite(values["gradient_norm"]):
+            raise LapjaxError(
+                f"the loss is not finite at step {step}: the last good checkpoint is in {self.directory.path / 'last'}; "
+                "continue from it with another learning rate or gradient clipping"
+            )
+        now = time.perf_counter()
+        steps, seconds = step - self.mark_step, max(now - self.mark, 1e-9)
+        rate = steps / seconds
+        line = {
+            "step": step,
+            "epoch": step / self.per_epoch,
+            **values,
+            "images_per_second": rate * self.config.batch_size,
+            "host_share": self.outside / seconds,
+            "seconds_left": (self.steps - step) / rate,
+        }
+        self.mark, self.mark_step, self.outside = now, step, 0.0
+        self._write(line)
+
+    def _write(self, line: dict) -> None:
+        line = {"steps": self.steps, **line}
+        if jax.process_index() == 0:
+            try:
+                with open(self.directory.log, "a") as log:
+                    log.write(json.dumps(line) + "\n")
+            except OSError as error:
+                raise LapjaxError(
+                    f"cannot write {self.directory.log}: {error.strerror or error}; free some space, then --resume"
+                ) from error
+        self.report(line)
+
+    def _settle(self, state, step, *, validate: bool) -> None:
+        """Reads what is pending, validates and saves; raises on a loss that is not finite before anything is saved."""
+        for line in self.pending:
+            self._flush(*line)
+        self.pending.clear()
+        host = self.placement.one(state)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(host.generator.params)):
+            raise LapjaxError(
+                f"a parameter is not finite at step {step}: the last good checkpoint is in "
+                f"{self.directory.path / 'last'}; continue from it with another learning rate or gradient clipping"
+            )
+        if validate:
+            nme, line = self._validate(host)
+            if nme < self.best:
+                self.best = nme
+                self.directory.save("best", step, host.average)
+            self._write({"step": step, "epoch": step / self.per_epoch, **line})
+        self.directory.save("last", step, host)
+        self.mark, self.mark_step, self.outside = time.perf_counter(), step, 0.0
+
+    def _validate(self, host) -> tuple[float, dict]:
+        faces = self.faces.validation
+        guess = predict(self.config.model, host.average, faces)
+        errors = metrics.image_nme(guess.points, truth(faces), faces.visible, faces.box, faces.scheme)
+        line = {"nme": float(errors.mean()), "validation_scale": float(guess.scale.mean())}
+        if self.unlabelled is not None and int(host.step) > self.players.warmup_steps:
+            crops = augment.crop(
+                np.asarray(faces.images[: self.config.batch_size]),
+                faces.landmarks[: self.config.batch_size],
+                faces.visible[: self.config.batch_size],
+                model=self.config.model,
+                chip_factor=faces.meta["chip_factor"],
+            )
+            share = game.heldout_accuracy(host.discriminator.params, crops, self.players)
+            line["d_heldout_accuracy"] = float(share)
+        return line["nme"], line
