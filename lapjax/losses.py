@@ -48,8 +48,8 @@ def laplace_kl(distance, scale_1, scale_2):
     b1, b2 = _floor(scale_1), _floor(scale_2)
     d = jnp.asarray(distance, jnp.float32)
     # (D + b1 e^(-D/b1))/b2 - 1 - log r  =  [r - 1 - log r] + (D + b1 expm1(-D/b1))/b2   with r = b1/b2
-    excess = b1 / b2 - 1
-    return excess - jnp.log1p(excess) + (d + b1 * jnp.expm1(-d / b1)) / b2
+    ratio = b1 / b2
+    return (ratio - 1) - jnp.log(ratio) + (d + b1 * jnp.expm1(-d / b1)) / b2
 
 
 def _distances(points, target, scale, *, combine: str):
