@@ -1,0 +1,438 @@
+"""Figures: points and heatmaps over faces, the spread under two losses, errors and training curves.
+
+Functions that take `ax` draw into any Matplotlib axes; those that return a figure leave the rest to `save`.
+Nothing here touches pyplot's global state, so all of it works without a display. Colours are Okabe and Ito's,
+which colour-blind readers tell apart, and curves differ by their dashes too.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lapjax import metrics
+from lapjax.errors import LapjaxError
+
+BLUE, ORANGE, GREEN, SKY, PINK, BLACK = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#222222"
+CYCLE = (BLUE, ORANGE, GREEN, PINK, SKY, BLACK)
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
+COLUMN = 7.0  # inches: the width of a figure across a page
+_STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "lines.linewidth": 1.4,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Guess:
+    """What one model says about N faces, in px of the images it is drawn on.
+
+    Attributes:
+      points: (N, K, 2).
+      probability: (N, H, W), the heatmap of the one landmark that is shown, covering the whole image.
+      scale: (N, K, 2), b_x and b_y, or None.
+    """
+
+    points: np.ndarray
+    probability: np.ndarray
+    scale: np.ndarray | None = None
+
+
+def _styled(function):
+    """Runs a function under the house's style, without leaving it behind."""
+
+    @functools.wraps(function)
+    def styled(*args, **options):
+        try:
+            import matplotlib
+        except ImportError as error:
+            raise LapjaxError("figures need matplotlib: `pip install lapjax[train]`") from error
+        with matplotlib.rc_context(_STYLE):
+            return function(*args, **options)
+
+    return styled
+
+
+@_styled
+def landmarks(
+    ax,
+    image,
+    points,
+    *,
+    truth=None,
+    scale=None,
+    segments=None,
+    visible=None,
+    colour: str = BLUE,
+    size: float = 2.4,
+) -> None:
+    """Draws points over an image.
+
+    Args:
+      ax: Matplotlib axes; their limits become those of the image.
+      image: (H, W, 3) uint8.
+      points: (K, 2) predicted points, image px: filled dots.
+      truth: (K, 2) true points: white outlines, or rings without `segments`, each with a yellow line to its
+        prediction.
+      scale: (K, 2) b_x and b_y, image px: ellipses of these half-axes.
+      segments: polylines as `Scheme.segments` has them, through the true points, else the predicted ones.
+      visible: (K,) bool, which points to draw; all by default.
+      colour: of the predicted points.
+      size: diameter of a dot, in points of 1/72 inch.
+    """
+    from matplotlib.collections import LineCollection, PatchCollection
+    from matplotlib.patches import Ellipse
+
+    points = np.asarray(points, float)
+    shown = np.ones(len(points), bool) if visible is None else np.asarray(visible, bool)
+    _picture(ax, image)
+    if scale is not None:
+        pairs = zip(points[shown], 2 * np.asarray(scale, float)[shown], strict=True)
+        ellipses = [Ellipse(point, width, height) for point, (width, height) in pairs]
+        ax.add_collection(PatchCollection(ellipses, color=colour, linewidths=0.5, alpha=0.3, zorder=2))
+    if segments:
+        through, tint = (points, colour) if truth is None else (np.asarray(truth, float), "white")
+        lines = [through[[i for i in segment if shown[i]]] for segment in segments]
+        ax.add_collection(LineCollection(lines, colors=tint, linewidths=0.7, alpha=0.85, zorder=3))
+    if truth is not None:
+        truth = np.asarray(truth, float)
+        misses = np.stack([points, truth], axis=1)[shown]
+        ax.add_collection(LineCollection(misses, colors="#F0E442", linewidths=0.9, zorder=4))
+        if not segments:
+            x, y = truth[shown].T
+            ax.scatter(x, y, s=1.6 * size**2, facecolors="none", edgecolors="white", linewidths=0.6, zorder=5)
+    x, y = points[shown].T
+    ax.scatter(x, y, s=size**2, c=colour, edgecolors="white", linewidths=0.25, zorder=6)
+
+
+@_styled
+def heatmap(ax, image, probability, *, point=None, truth=None, peak: float | None = None) -> None:
+    """Lays a heatmap over an image that is turned grey, the more opaque the more probable.
+
+    Args:
+      ax: Matplotlib axes; their limits become those of the image.
+      image: (S, S, 3) uint8.
+      probability: (H, W) of one landmark, which covers the whole image at any stride.
+      point: (2,) the prediction, image px: a blue dot.
+      truth: (2,) the true point: a white ring.
+      peak: the value drawn at full strength; the map's maximum by default, so that a wide map is seen too.
+    """
+    import matplotlib
+
+    grey = np.asarray(image, float) @ (0.299, 0.587, 0.114)
+    height, width = _picture(ax, np.repeat(grey[..., None], 3, axis=2).astype(np.uint8))
+    strength = np.clip(np.asarray(probability, float) / (peak or max(np.max(probability), 1e-12)), 0, 1)
+    overlay = matplotlib.colormaps["inferno"](0.25 + 0.7 * strength)
+    # The square root keeps the tails in sight: a Laplace map has a sharp peak and long ones.
+    overlay[..., 3] = 0.92 * np.sqrt(strength)
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    ax.imshow(overlay, extent=extent, interpolation="bilinear", zorder=2)
+    ax.set(xlim=extent[:2], ylim=extent[2:])
+    if truth is not None:
+        ax.scatter(*truth, s=34, facecolors="none", edgecolors="white", linewidths=1.0, zorder=4)
+    if point is not None:
+        ax.scatter(*point, s=9, c=SKY, edgecolors="black", linewidths=0.4, zorder=5)
+
+
+@_styled
+def spread_figure(
+    images,
+    truth,
+    guesses: Mapping[str, Guess],
+    *,
+    landmark: int,
+    landmark_name: str | None = None,
+    errors: Mapping[str, Sequence[float]] | None = None,
+    visible=None,
+    segments=None,
+):
+    """A face a row: predicted against true points under each loss, then the heatmaps of one landmark.
+
+    Args:
+      images: (N, S, S, 3) uint8.
+      truth: (N, K, 2) px of the images.
+      guesses: what each model says, by the name of its loss, such as {"LaplaceKL": ..., "SAM": ...}.
+      landmark: whose heatmap `Guess.probability` holds.
+      landmark_name: what to call it; "landmark 30" by default.
+      errors: NME of each face in percent by loss, written into the picture.
+      visible: (N, K) bool, which points to draw.
+      segments: polylines to draw, as `Scheme.segments` has them.
+
+    Returns:
+      The figure, for `save`.
+
+    Raises:
+      LapjaxError: nothing to draw, or guesses for another number of faces.
+    """
+    from matplotlib.figure import Figure
+
+    images, truth = np.asarray(images), np.asarray(truth)
+    if not len(images) or not guesses:
+        raise LapjaxError("spread figure: give at least one face and one model's guesses")
+    for name, guess in guesses.items():
+        if not len(guess.points) == len(guess.probability) == len(truth) == len(images):
+            raise LapjaxError(f"spread figure: {name} has guesses for another number of faces than images")
+    rows, columns = len(images), 2 * len(guesses)
+    cell, head = COLUMN / columns, 0.42
+    figure = Figure(figsize=(COLUMN, rows * cell + head))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    figure.subplots_adjust(0.003, 0.003, 0.997, 1 - head / (rows * cell + head), wspace=0.03, hspace=0.03)
+    called = landmark_name or f"landmark {landmark}"
+    colours = dict(zip(guesses, CYCLE, strict=False))
+    for row in range(rows):
+        shown = None if visible is None else visible[row]
+        for column, (name, guess) in enumerate(guesses.items()):
+            left, right = grid[row, column], grid[row, column + len(guesses)]
+            landmarks(
+                left,
+                images[row],
+                guess.points[row],
+                truth=truth[row],
+                visible=shown,
+                segments=segments,
+                colour=colours[name],
+                size=2.0,
+            )
+            there = truth[row, landmark] if shown is None or shown[landmark] else None
+            heatmap(
+                right, images[row], guess.probability[row], point=guess.points[row, landmark], truth=there
+            )
+            if errors is not None:
+                _caption(left, f"NME {errors[name][row]:.1f} %")
+            if guess.scale is not None:
+                _caption(right, f"b {np.mean(guess.scale[row, landmark]):.1f} px")
+            if row == 0:
+                left.set_title(f"{name}\npredicted and true points", color=colours[name], pad=4)
+                right.set_title(f"{name}\nheatmap of {called}", color=colours[name], pad=4)
+    return figure
+
+
+@_styled
+def ced(ax, errors: Mapping[str, Sequence[float]], *, threshold: float = 10.0) -> None:
+    """Draws the cumulative error distribution, the share of images up to each NME.
+
+    Args:
+      ax: Matplotlib axes.
+      errors: (N,) NME of the images in percent, by the name of the model.
+      threshold: where the axis ends, percent.
+    """
+    grid = np.linspace(0, threshold, 400)
+    for i, (name, values) in enumerate(errors.items()):
+        area = metrics.auc(np.asarray(values), threshold)
+        label = f"{name}: AUC {area:.3f}"
+        ax.plot(
+            grid, 100 * metrics.ced(values, grid), color=CYCLE[i % 6], linestyle=DASHES[i % 4], label=label
+        )
+    ax.set(xlim=(0, threshold), ylim=(0, 100), xlabel="NME (%)", ylabel="images (%)")
+    ax.legend(loc="lower right")
+
+
+# Panel title, the unit of its axis, whether logarithmic, and its curves: (key, label).
+_PANELS = (
+    ("training loss", "loss", False, (("loss", "loss"),)),
+    ("validation NME", "percent", True, (("nme", "NME"),)),
+    ("scale b", "input px", True, (("scale", "mean b"),)),
+    (
+        "accuracy of D",
+        "fraction",
+        False,
+        (
+            ("d_real_accuracy", "real"),
+            ("d_fake_accuracy", "fake"),
+            ("d_heldout_accuracy", "held-out real"),
+        ),
+    ),
+    ("logits of D", "mean logit", False, (("d_real_logit", "real"), ("d_fake_logit", "fake"))),
+    (
+        "gradients of G",
+        "norm",
+        True,
+        (("gradient_norm_supervised", "supervised"), ("gradient_norm_adversarial", "adversarial")),
+    ),
+)
+
+
+@_styled
+def training_curves(runs: Mapping[str, str | os.PathLike] | Sequence[str | os.PathLike]):
+    """Draws what the metrics.jsonl of one or several runs hold: a panel for each quantity that is there.
+
+    Loss, validation NME and mean scale; for the game D's accuracy on real, fake and held-out real faces, its
+    logits, and the norm of G's adversarial gradient beside that of the supervised loss. Noisy curves are faint,
+    with their running mean on top.
+
+    Args:
+      runs: the files by the name of the run, or just the files, named by their folders.
+
+    Returns:
+      The figure, for `save`.
+
+    Raises:
+      LapjaxError: a file that is missing, is not JSON lines, or holds nothing to draw.
+    """
+    from matplotlib.figure import Figure
+
+    if not isinstance(runs, Mapping):
+        paths = [pathlib.Path(path) for path in runs]
+        short = [path.parent.name or path.stem for path in paths]
+        distinct = len(set(short)) == len(short)
+        runs = dict(zip(short if distinct else map(str, paths), paths, strict=True))
+    histories = {name: _columns(path) for name, path in runs.items()}
+    panels = [
+        panel for panel in _PANELS if any(key in found for key, _ in panel[3] for found in histories.values())
+    ]
+    if not panels:
+        listed = ", ".join(map(str, runs.values())) or "no file"
+        raise LapjaxError(f"nothing to draw in {listed}: give the metrics.jsonl of a training run")
+    across = min(3, len(panels))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(COLUMN * max(across, 2) / 3, 2.1 * down), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    unit = "epoch" if all("epoch" in found for found in histories.values()) else "step"
+    for ax, (title, quantity, logarithmic, curves) in zip(axes, panels, strict=False):
+        drawn = [(name, found) for name, found in histories.items() if any(key in found for key, _ in curves)]
+        lowest = np.inf
+        for i, (name, found) in enumerate(drawn):
+            for j, (key, label) in enumerate(curves):
+                if key not in found:
+                    continue
+                rows, values = found[key]
+                x = found[unit][1][np.searchsorted(found[unit][0], rows)]
+                named = f"{name}, {label}"
+                if len(curves) == 1 or len(drawn) == 1:
+                    named = name if len(curves) == 1 else label
+                style = {
+                    "color": CYCLE[(i if len(curves) == 1 else j) % len(CYCLE)],
+                    "linestyle": DASHES[(i if len(drawn) > 1 else j) % len(DASHES)],
+                    "label": named,
+                }
+                _curve(ax, x, values, style, sparse=key in ("nme", "d_heldout_accuracy"))
+                lowest = min(lowest, values.min())
+        ax.set(title=title, xlabel=unit, ylabel=quantity)
+        if logarithmic and 0 < lowest < np.inf:
+            _log_scale(ax)
+        if "accuracy" in title:
+            ax.set_ylim(-0.02, 1.02)
+            ax.axhline(0.5, color="#999999", linewidth=0.8, linestyle=":", zorder=1)
+        if len(curves) > 1 or len(drawn) > 1:
+            ax.legend()
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    return figure
+
+
+def save(figure, path: str | os.PathLike, *, dpi: int = 200) -> pathlib.Path:
+    """Writes a figure as PNG, beside first and then renamed.
+
+    Args:
+      figure: a Matplotlib figure.
+      path: where to, ending in .png; missing folders are made.
+      dpi: pixels an inch.
+
+    Returns:
+      The path written.
+
+    Raises:
+      LapjaxError: another suffix, or a place that cannot be written.
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() != ".png":
+        raise LapjaxError(f"figure {path}: figures are written as PNG; end the name in .png")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(beside, format="png", dpi=dpi)
+        os.replace(beside, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise LapjaxError(f"cannot write the figure {path} ({reason}): choose another folder") from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+    return path
+
+
+def _picture(ax, image) -> tuple[int, int]:
+    """Shows an image without axes; returns its height and width."""
+    image = np.asarray(image)
+    ax.imshow(image, interpolation="bicubic", zorder=1)
+    ax.set_axis_off()
+    height, width = image.shape[:2]
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    return height, width
+
+
+def _caption(ax, text: str) -> None:
+    box = {"boxstyle": "round,pad=0.25", "facecolor": "black", "edgecolor": "none", "alpha": 0.55}
+    ax.text(0.035, 0.035, text, transform=ax.transAxes, color="white", fontsize=7, bbox=box, zorder=9)
+
+
+def _curve(ax, x, values, style: dict, *, sparse: bool) -> None:
+    """A curve; many noisy values faintly, with their running mean on top."""
+    window = len(values) // 40
+    if sparse or window < 2:
+        ax.plot(x, values, marker="o" if len(values) <= 30 else None, markersize=2.5, **style)
+        return
+    ax.plot(x, values, color=style["color"], linewidth=0.6, alpha=0.22)
+    total = np.cumsum(np.insert(values, 0, 0.0))
+    last = np.arange(1, len(values) + 1)
+    first = np.maximum(last - window, 0)
+    ax.plot(x, (total[last] - total[first]) / (last - first), **style)
+
+
+def _log_scale(ax) -> None:
+    """A logarithmic axis with plain numbers on it, also where it spans less than a decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    narrow = high / low < 30
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _columns(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Key -> (rows that have it, their values), of the finite numbers in a metrics.jsonl."""
+    try:
+        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LapjaxError(
+            f"cannot read {path} ({reason}): give the metrics.jsonl of a training run"
+        ) from error
+    found: dict[str, tuple[list, list]] = {}
+    for number, line in enumerate(lines):
+        try:
+            row = dict(json.loads(line))
+        except (ValueError, TypeError) as error:
+            if number == len(lines) - 1:  # a run that was killed may leave half a line
+                break
+            raise LapjaxError(
+                f"{path} line {number + 1} is not a JSON object: repair or remove it"
+            ) from error
+        row.setdefault("step", number)
+        for key, value in row.items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
+                rows, values = found.setdefault(key, ([], []))
+                rows.append(number)
+                values.append(value)
+    if "epoch" in found and len(found["epoch"][0]) < len(found.get("step", ((),))[0]):
+        del found["epoch"]
+    return {key: (np.array(rows), np.array(values, float)) for key, (rows, values) in found.items()}
