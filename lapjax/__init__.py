@@ -1,1 +1,81 @@
-"""lapjax: landmark localisation with tiny networks that know how sure they are."""
+"""lapjax: landmark localisation with tiny networks that know how sure they are.
+
+    import lapjax
+
+    config = lapjax.override(lapjax.get_recipe("fast-medium-laplacekl"), epochs=40.0)
+    lapjax.train(config, "runs/a")
+    trained = lapjax.load_run("runs/a")
+
+Names are loaded when they are first used: `import lapjax` imports no JAX. A function that shares its module's name
+(`lapjax.train`, `lapjax.evaluate`, `lapjax.prepare`) is the function; the rest of that module is imported from it,
+as in `from lapjax.train import Outcome`.
+"""
+
+import importlib
+import sys
+import types
+
+# Public name -> the module that defines it.
+_NAMES = {
+    "Config": "config",
+    "RECIPES": "config",
+    "get_recipe": "config",
+    "override": "config",
+    "LapjaxError": "errors",
+    "Scheme": "schemes",
+    "anonymous": "schemes",
+    "get_scheme": "schemes",
+    "Faces": "data",
+    "load": "data",
+    "prepare": "datasets.prepare",
+    "train": "train",
+    "load_run": "checkpoints",
+    "evaluate": "evaluate",
+    "predict": "evaluate",
+}
+_MODULES = {
+    "augment",
+    "checkpoints",
+    "config",
+    "data",
+    "datasets",
+    "errors",
+    "game",
+    "geometry",
+    "heatmaps",
+    "images",
+    "losses",
+    "metrics",
+    "networks",
+    "packs",
+    "plots",
+    "schemes",
+    "sharding",
+}
+
+__all__ = sorted(_NAMES.keys() | _MODULES)
+
+
+def __getattr__(name: str):
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"lapjax.{_NAMES[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"lapjax.{name}")
+    raise AttributeError(f"module 'lapjax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | set(__all__))
+
+
+class _Package(types.ModuleType):
+    """Keeps `import lapjax.train`, which sets the module on its package, from hiding the function `lapjax.train`."""
+
+    def __setattr__(self, name, value):
+        if not (name in _NAMES and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
