@@ -281,7 +281,7 @@ def override(config, **changes):
     """
     values = {}
     for name, value in changes.items():
-        if not hasattr(config, name):
+        if name not in vars(config):
             raise LapjaxError(
                 f"unknown option {name!r} of {type(config).__name__}{_suggest(name, vars(config))}"
             )
