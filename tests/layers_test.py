@@ -10,21 +10,24 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # Everything under datasets/ is `datasets`. A new room finds its place here first.
 LAYERS = [
-    ["errors", "config", "schemes", "geometry", "images"],
+    ["errors", "config", "schemes", "geometry", "images", "cpu"],
     ["heatmaps", "losses", "metrics", "convolutions"],
     ["networks"],
     ["packs", "data", "augment", "datasets"],
     ["game", "sharding"],
     ["checkpoints", "evaluate"],
     ["train"],
-    ["plots"],
+    ["plots", "progress"],
+    ["quickstart"],
+    ["commands"],
     ["cli"],
+    ["__main__"],
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 
 # What a machine that trains from a pack, or one that predicts, need not have.
 OPTIONAL = {"array_record", "beartype", "grain", "matplotlib", "tensorflow_datasets", "tyro"}
-WITHOUT_JAX = {"errors", "config", "schemes", "geometry", "images", "metrics", "packs", "data", "datasets"}
+WITHOUT_JAX = {*LAYERS[0], "metrics", "packs", "data", "datasets"}
 PURE = {"heatmaps", "losses", "metrics", "geometry", "convolutions"}
 
 
@@ -32,9 +35,8 @@ def sources():
     """Dotted name -> syntax tree of every module of the package."""
     files = {f"lapjax.{path.stem}": path for path in (ROOT / "lapjax").glob("*.py")}
     for path in (ROOT / "datasets").rglob("*.py"):
-        files[
-            ".".join(["lapjax", "datasets", *path.relative_to(ROOT / "datasets").with_suffix("").parts])
-        ] = path
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        files[".".join(["lapjax", *parts])] = path
     # The package's own face lists the public names of every layer.
     del files["lapjax.__init__"]
     return {name.removesuffix(".__init__"): ast.parse(path.read_text()) for name, path in files.items()}
@@ -108,7 +110,7 @@ def test_a_climb_is_seen_wherever_it_hides():
 
 @pytest.mark.parametrize("module", sorted(TREES))
 def test_heavy_packages_are_imported_where_they_are_used(module):
-    if module.endswith("builder"):  # TFDS itself loads these
+    if module.endswith("builder") or module == "lapjax.commands":  # loaded by TFDS itself, and by the shell
         return
     assert not OPTIONAL & set(third_party(TREES[module].body))
 
