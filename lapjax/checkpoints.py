@@ -4,7 +4,8 @@
     metrics.jsonl    one line per logged step
     last/, best/     checkpoints: the newest whole state, and the averaged G with the lowest validation NME
 
-Every file is written beside its place and renamed, so a run killed at any moment can be resumed.
+Every file is written beside its place and renamed, and at each save `best` is written first and `last` last, so that a
+run killed at any moment can be resumed: `rewind` drops what lies ahead of `last`.
 """
 
 import contextlib
@@ -24,6 +25,9 @@ from lapjax.errors import LapjaxError
 from lapjax.schemes import Scheme
 
 __all__ = ["Run", "RunDirectory", "load_run"]
+
+# Checkpoints kept. A run killed after saving `best` and before `last` goes back to the `best` before.
+_KEPT = {"last": 1, "best": 2}
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,13 @@ def load_run(directory: str | os.PathLike, *, which: str = "best") -> Run:
     Raises:
       LapjaxError: not a run, no checkpoint yet, or a checkpoint of another shape than its configuration.
     """
-    place = RunDirectory(directory)
-    config, scheme, info = place.read()
-    if which not in ("best", "last"):
+    if which not in _KEPT:
         raise LapjaxError(f'unknown checkpoint {which!r}: choose "best" or "last"')
     from lapjax.game import make_generator
 
+    with contextlib.closing(RunDirectory(directory)) as place:
+        config, scheme, info = place.read()
+        step, tree = place.restore(which)
     size = config.model.input_size
     shapes = jax.eval_shape(
         make_generator(config.model, scheme.count).init,
@@ -58,8 +63,7 @@ def load_run(directory: str | os.PathLike, *, which: str = "best") -> Run:
         jax.ShapeDtypeStruct((1, size, size, 3), np.float32),
     )
     shapes = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
-    step, variables = place.restore(which, shapes if which == "best" else None)
-    variables = variables if which == "best" else variables["average"]
+    variables = tree if which == "best" else tree["average"]
     _check_shapes(variables, shapes, place.path)
     return Run(config, scheme, variables, step, info)
 
@@ -70,8 +74,9 @@ def _check_shapes(found, wanted, path) -> None:
     for name in sorted(have.keys() | want.keys()):
         if have.get(name) != want.get(name):
             raise LapjaxError(
-                f"the checkpoint in {path} is of another model: {name} has shape {have.get(name)} there and "
-                f"{want.get(name)} by its config.json; restore the config.json it was trained with"
+                f"the checkpoint in {path} is of another model than its config.json: {name} has shape "
+                f"{have.get(name, 'none')} there and {want.get(name, 'none')} by config.json; restore the "
+                "config.json it was trained with"
             )
 
 
@@ -81,6 +86,13 @@ class RunDirectory:
     def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(path).absolute()
         self._managers: dict[str, ocp.CheckpointManager] = {}
+        self._locked = False
+
+    def close(self) -> None:
+        """Lets go of the checkpoints; they open again when asked for."""
+        for manager in self._managers.values():
+            manager.close()
+        self._managers.clear()
 
     def read(self) -> tuple[Config, Scheme, dict]:
         """The configuration, scheme and data description of the run.
@@ -100,7 +112,11 @@ class RunDirectory:
                 Scheme.from_dict(content["scheme"]),
                 content["info"],
             )
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except LapjaxError as error:
+            raise LapjaxError(
+                f"{file} cannot be used by this version of lapjax ({error}): use the version that wrote it, or train again"
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise LapjaxError(f"{file} is damaged ({error}): restore it or train again") from error
 
     @contextlib.contextmanager
@@ -122,17 +138,21 @@ class RunDirectory:
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise LapjaxError(
                     f"{self.path} is in use by another training: wait for it, or choose another --out"
                 ) from error
+            except OSError as error:
+                raise LapjaxError(
+                    f"cannot lock {self.path}: {error.strerror or error}; choose an --out on another file system"
+                ) from error
             self._begin(config, scheme, info, resume)
+            self._locked = True
             try:
                 yield self
             finally:
-                for manager in self._managers.values():
-                    manager.close()
-                self._managers.clear()
+                self._locked = False
+                self.close()
 
     def _begin(self, config, scheme, info, resume) -> None:
         exists = (self.path / "config.json").is_file()
@@ -141,50 +161,61 @@ class RunDirectory:
                 f"{self.path} holds a run already: continue it with --resume, or choose another --out"
             )
         if exists:
-            known, known_scheme, _ = self.read()
+            known, known_scheme, known_info = self.read()
             changed = _differences(to_dict(known), to_dict(config))
             if known_scheme != scheme:
                 changed.append(f"the scheme ({known_scheme.name} there, {scheme.name} now)")
+            # Another version of lapjax may say more of the data, or less.
+            shared = known_info.keys() & info.keys()
+            changed += _differences(*({key: of[key] for key in shared} for of in (known_info, info)), "data.")
             if changed:
                 raise LapjaxError(
                     f"{self.path} holds another run; it differs in {'; '.join(changed)}. "
-                    "Give the options it was started with, or choose another --out"
+                    "Give the options and the data it was started with, or choose another --out"
                 )
             return
-        if resume and any(item.name != "run.lock" for item in self.path.iterdir()):
-            raise LapjaxError(f"{self.path} holds no run to resume: it has files but no config.json")
-        content = {"config": to_dict(config), "scheme": scheme.to_dict(), "info": info}
-        beside = self.path / ".config.json.part"
-        try:
-            beside.write_text(json.dumps(content, indent=2) + "\n")
-            beside.replace(self.path / "config.json")
-        except OSError as error:
-            beside.unlink(missing_ok=True)
+        # A run killed before its config.json was in place may have left these two.
+        found = {item.name for item in self.path.iterdir()} - {"run.lock", ".config.json.part"}
+        if found & {"metrics.jsonl", *_KEPT} or (resume and found):
             raise LapjaxError(
-                f"cannot write {self.path}: {error.strerror or error}; free some space"
-            ) from error
+                f"{self.path} has files but no config.json, so it is no run to resume or to start: restore its "
+                "config.json, or choose another --out"
+            )
+        content = {"config": to_dict(config), "scheme": scheme.to_dict(), "info": info}
+        _replace(self.path / "config.json", json.dumps(content, indent=2) + "\n")
 
     def _manager(self, which: str) -> ocp.CheckpointManager:
         if which not in self._managers:
             self._managers[which] = ocp.CheckpointManager(
                 self.path / which,
-                options=ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False),
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=_KEPT[which],
+                    enable_async_checkpointing=False,
+                    # Whoever only reads must leave alone what a training is writing.
+                    create=self._locked,
+                    cleanup_tmp_directories=self._locked,
+                ),
             )
         return self._managers[which]
 
     def save(self, which: str, step: int, tree) -> None:
-        """Saves a pytree of NumPy arrays as the newest checkpoint of `which` and drops the one before.
+        """Saves a pytree of NumPy arrays as the newest checkpoint of `which` and drops the oldest.
 
         Raises:
-          LapjaxError: it cannot be written; the one before stays.
+          LapjaxError: it cannot be written, or a newer one is there; the one before stays.
         """
+        place = self.path / which
         try:
-            self._manager(which).save(step, args=ocp.args.StandardSave(tree))
+            saved = self._manager(which).save(step, args=ocp.args.StandardSave(tree))
         except (OSError, ValueError, RuntimeError) as error:
             raise LapjaxError(
-                f"cannot save a checkpoint in {self.path / which} ({str(error).splitlines()[0]}): free some space and "
-                "continue with --resume; the checkpoint before it is whole"
+                f"cannot save a checkpoint in {place} ({_first_line(error)}): free some space and continue with "
+                "--resume; the checkpoint before it is whole"
             ) from error
+        if not saved:
+            raise LapjaxError(
+                f"{place} holds step {self.latest(which)} already, so step {step} is not saved: choose another --out"
+            )
 
     def latest(self, which: str) -> int | None:
         """The step of the newest checkpoint, if there is one."""
@@ -207,28 +238,51 @@ class RunDirectory:
         try:
             args = ocp.args.StandardRestore(None if like is None else jax.tree.map(describe, like))
             return step, self._manager(which).restore(step, args=args)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # what orbax and tensorstore raise depends on where the damage is
             raise LapjaxError(
-                f"the checkpoint in {self.path / which} cannot be read as this model "
-                f"({str(error).splitlines()[0]}): it is damaged or of another shape"
+                f"the checkpoint of step {step} in {self.path / which} cannot be read ({_first_line(error)}): it is "
+                "damaged or of another model; restore it or train again"
             ) from error
 
     @property
     def log(self) -> pathlib.Path:
         return self.path / "metrics.jsonl"
 
-    def cut_log(self, step: int) -> None:
-        """Drops the logged lines after `step`, and a half-written last one, so that a resumed log reads as one run."""
+    def rewind(self, step: int) -> None:
+        """Drops what lies after `step`, where a run goes on: logged lines, a half-written last one, and best checkpoints.
+
+        Raises:
+          LapjaxError: the disk is full.
+        """
+        if self.latest("best") is not None:
+            manager = self._manager("best")
+            for later in manager.all_steps():
+                if later > step:
+                    manager.delete(later)
         if not self.log.exists():
             return
         kept = []
-        for line in self.log.read_text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
+        for line in self.log.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
-        beside = self.log.with_name(".metrics.jsonl.part")
-        beside.write_text("".join(kept))
-        beside.replace(self.log)
+        _replace(self.log, "".join(kept))
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+    """Writes a file beside its place and renames it there."""
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_text(text)
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise LapjaxError(f"cannot write {path}: {error.strerror or error}; free some space") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:

@@ -48,35 +48,32 @@ class _Faces:
 
 
 def _load(config: Config, data_dir, scheme) -> _Faces:
-    def load(name, split, limit=None):
-        encoded = _decoded_bytes(name, split, data_dir) > data.RESIDENT_LIMIT
-        return data.load(name, split, data_dir=data_dir, limit=limit, scheme=scheme, encoded=encoded)
+    def load(name, split, limit=None, scheme=None):
+        probe = data.load(name, split, data_dir=data_dir, limit=1, scheme=scheme, encoded=True)
+        count = min(data.splits(name, data_dir=data_dir)[split], limit or math.inf)
+        encoded = count * math.prod(probe.images.shape[1:]) > data.RESIDENT_LIMIT
+        faces = data.load(name, split, data_dir=data_dir, limit=limit, scheme=scheme, encoded=encoded)
+        check_crop(config.model, faces)
+        return faces
 
-    labelled = load(config.dataset, config.train_split, config.train_limit)
+    labelled = load(config.dataset, config.train_split, config.train_limit, scheme)
     if not labelled.scheme.count:
         raise LapjaxError(
             f"{config.dataset} has no landmarks: train on a labelled set, and name this one with --unlabelled"
         )
-    validation = load(config.dataset, config.validation_split)
+    validation = load(config.dataset, config.validation_split, scheme=scheme)
+    try:  # what cannot be measured is refused now, not at the first validation
+        _errors(truth(validation), validation)
+    except LapjaxError as error:
+        raise LapjaxError(f"{config.dataset}, split {config.validation_split}: {error}") from error
     unlabelled = None
     if config.game.adversary:
-        unlabelled = data.load(
-            config.unlabelled,
-            config.unlabelled_split,
-            data_dir=data_dir,
-            limit=config.unlabelled_limit,
-            encoded=_decoded_bytes(config.unlabelled, config.unlabelled_split, data_dir)
-            > data.RESIDENT_LIMIT,
-        )
-    for faces in (labelled, validation, unlabelled):
-        if faces is not None:
-            check_crop(config.model, faces)
+        unlabelled = load(config.unlabelled, config.unlabelled_split, config.unlabelled_limit)
     return _Faces(labelled, validation, unlabelled)
 
 
-def _decoded_bytes(name, split, data_dir) -> int:
-    # 256 px is more than any set that is prepared by default.
-    return data.splits(name, data_dir=data_dir).get(split, 0) * 160 * 160 * 3
+def _errors(points, faces: Faces) -> np.ndarray:
+    return metrics.image_nme(points, truth(faces), faces.visible, faces.box, faces.scheme)
 
 
 def train(
@@ -95,17 +92,18 @@ def train(
     Args:
       config: the run; `config.get_recipe` has one for every row of the poster's tables.
       out: the run directory, made when missing.
-      resume: continue the run that is there, from its last checkpoint.
+      resume: continue the run that is there, from its last checkpoint; on a CPU it ends bit-identical to one that was
+        never stopped. Where there is none yet, start.
       data_dir: where prepared sets are, see `data.data_directory`.
       scheme: for a TFDS set that lapjax did not prepare.
-      log_every: steps between lines of metrics.jsonl.
+      log_every: steps between lines of metrics.jsonl; a resumed game needs the same to be bit-identical.
       report: called with every logged line.
       stop: asked before each step with its number; a signal's number ends the run with a checkpoint. By default
         SIGINT and SIGTERM do.
 
     Raises:
       LapjaxError: bad data or options, before anything is written; a directory in use or of another run; a loss that
-        is not finite (names the step; the last good checkpoint stays); a disk that is full.
+        is not finite (names the step; the last good checkpoint stays); a disk that is full (likewise).
     """
     placement = Placement(config.placement)
     placement.check(batch_size=config.batch_size)
@@ -121,11 +119,11 @@ def train(
         "terms": faces.labelled.meta.get("terms"),
     }
     directory = RunDirectory(out)
+    loop = _Loop(config, faces, placement, directory, log_every, report or (lambda line: None))
     with (
         directory.open_for_training(config, faces.labelled.scheme, info, resume=resume),
         _Signals() as signals,
     ):
-        loop = _Loop(config, faces, placement, directory, log_every, report or (lambda line: None))
         return loop.run(stop or signals.asked)
 
 
@@ -157,7 +155,7 @@ class _Signals:
 
 class _Loop:
     def __init__(self, config, faces, placement, directory, log_every, report):
-        self.config, self.faces, self.placement, self.directory = config, faces, placement, directory
+        self.config, self.placement, self.directory = config, placement, directory
         self.log_every, self.report = log_every, report
         per_epoch = len(faces.labelled) / config.batch_size
         self.steps = max(1, math.ceil(config.epochs * per_epoch))
@@ -183,20 +181,29 @@ class _Loop:
             measure: placement.compile(self.players, self.labelled, self.unlabelled, measure=measure)
             for measure in (False, True)
         }
-        self.primary = metrics.primary_normaliser(faces.labelled.scheme)
+        # The other chips lie on the device now: the host keeps those of the validation split alone.
+        self.validation = faces.validation
+
+        @jax.jit
+        def heldout_accuracy(params, chips, landmarks, visible):
+            factor = self.validation.meta["chip_factor"]
+            crops = augment.crop(chips, landmarks, visible, model=config.model, chip_factor=factor)
+            return game.heldout_accuracy(params, crops, self.players)
+
+        self.heldout_accuracy = heldout_accuracy
 
     def run(self, asked: Callable[[int], int | None]) -> Outcome:
         state = game.init(jax.random.key(self.config.seed), self.players)
-        self.best = math.inf
         if self.directory.latest("last") is not None:
             _, state = self.directory.restore("last", state)
-            self.directory.cut_log(int(state.step))
-            self.best = self._best_so_far()
-        first = step = int(state.step)
+        self.saved = step = int(state.step)
+        self.directory.rewind(step)
+        self.best = self._best_so_far()
         state = self.placement.put(state)
-        self.pending: list[tuple[int, Any]] = []
-        self.start = self.mark = time.perf_counter()
-        self.mark_step, self.outside, self.first = step, 0.0, first
+        self.pending: list[list[tuple[int, dict]]] = []
+        window: list[tuple[int, dict]] = []
+        start = self.mark = time.perf_counter()
+        self.mark_step, self.outside = step, 0.0
         stopped = None
         while step < self.steps:
             stopped = asked(step)
@@ -204,17 +211,19 @@ class _Loop:
                 break
             state, measured = self._step(state, step)
             step += 1
+            window.append((step, measured))
             if step % self.log_every == 0 or step == self.steps:
-                self.pending.append((step, measured))
+                self.pending.append(window)
+                window = []
                 # The line before this one is long done: reading it does not wait for the step just sent.
                 if len(self.pending) > 1:
-                    self._flush(*self.pending.pop(0))
+                    self._flush(self.pending.pop(0))
             if step % self.validate_every == 0 or step == self.steps:
-                self._settle(state, step, validate=True)
-        if stopped is not None and step > first:
-            self._settle(state, step, validate=False)
-        seconds = time.perf_counter() - self.start
-        return Outcome(step, self.steps, self.best, stopped, seconds)
+                self._settle(state, window, step, validate=True)
+                window = []
+        if stopped is not None and step > self.saved:
+            self._settle(state, window, step, validate=False)
+        return Outcome(step, self.steps, self.best, stopped, time.perf_counter() - start)
 
     def _step(self, state, step):
         before = time.perf_counter()
@@ -231,14 +240,27 @@ class _Loop:
         lines = self.directory.log.read_text().splitlines() if self.directory.log.exists() else []
         return min((row["nme"] for row in map(json.loads, lines) if "nme" in row), default=math.inf)
 
-    def _flush(self, step, measured) -> None:
-        """Waits for the metrics of a step, checks and logs them."""
+    def _check(self, window) -> None:
+        """Waits for the steps of a window and raises at the first whose loss or gradient is not finite."""
+        checked = [(step, measured["loss"], measured["gradient_norm"]) for step, measured in window]
+        for step, *values in jax.device_get(checked):
+            if not all(np.isfinite(value).all() for value in values):
+                raise self._diverged(f"the loss is not finite at step {step}")
+
+    def _diverged(self, what: str) -> LapjaxError:
+        kept = self.directory.latest("last")
+        rest = "no checkpoint had been saved before it"
+        if kept is not None:
+            rest = f"the last good checkpoint, of step {kept}, is in {self.directory.path / 'last'}"
+        return LapjaxError(
+            f"{what}: {rest}; train again with a lower optimiser.learning_rate or optimiser.clip"
+        )
+
+    def _flush(self, window) -> None:
+        """Waits for the steps since the line before, checks them and logs the last."""
+        self._check(window)
+        step, measured = window[-1]
         values = {name: float(np.ravel(value)[0]) for name, value in jax.device_get(measured).items()}
-        if not math.isfinite(values["loss"]) or not math.isfinite(values["gradient_norm"]):
-            raise LapjaxError(
-                f"the loss is not finite at step {step}: the last good checkpoint is in {self.directory.path / 'last'}; "
-                "continue from it with another learning rate or gradient clipping"
-            )
         now = time.perf_counter()
         steps, seconds = step - self.mark_step, max(now - self.mark, 1e-9)
         rate = steps / seconds
@@ -265,39 +287,34 @@ class _Loop:
                 ) from error
         self.report(line)
 
-    def _settle(self, state, step, *, validate: bool) -> None:
-        """Reads what is pending, validates and saves; raises on a loss that is not finite before anything is saved."""
-        for line in self.pending:
-            self._flush(*line)
+    def _settle(self, state, window, step, *, validate: bool) -> None:
+        """Reads what is pending, validates and saves; raises on anything not finite before anything is saved."""
+        for earlier in self.pending:
+            self._flush(earlier)
         self.pending.clear()
+        self._check(window)
         host = self.placement.one(state)
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(host.generator.params)):
-            raise LapjaxError(
-                f"a parameter is not finite at step {step}: the last good checkpoint is in "
-                f"{self.directory.path / 'last'}; continue from it with another learning rate or gradient clipping"
-            )
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(host)):
+            raise self._diverged(f"a parameter or an optimiser's moment is not finite at step {step}")
         if validate:
             nme, line = self._validate(host)
             if nme < self.best:
-                self.best = nme
                 self.directory.save("best", step, host.average)
+                self.best = nme
             self._write({"step": step, "epoch": step / self.per_epoch, **line})
         self.directory.save("last", step, host)
+        self.saved = step
         self.mark, self.mark_step, self.outside = time.perf_counter(), step, 0.0
 
     def _validate(self, host) -> tuple[float, dict]:
-        faces = self.faces.validation
+        faces = self.validation
         guess = predict(self.config.model, host.average, faces)
-        errors = metrics.image_nme(guess.points, truth(faces), faces.visible, faces.box, faces.scheme)
-        line = {"nme": float(errors.mean()), "validation_scale": float(guess.scale.mean())}
+        nme = float(_errors(guess.points, faces).mean())
+        line = {"nme": nme, "validation_scale": float(guess.scale.mean())}
         if self.unlabelled is not None and int(host.step) > self.players.warmup_steps:
-            crops = augment.crop(
-                np.asarray(faces.images[: self.config.batch_size]),
-                faces.landmarks[: self.config.batch_size],
-                faces.visible[: self.config.batch_size],
-                model=self.config.model,
-                chip_factor=faces.meta["chip_factor"],
+            few = faces.take(slice(self.config.batch_size))
+            share = self.heldout_accuracy(
+                host.discriminator.params, np.asarray(few.images), few.landmarks, few.visible
             )
-            share = game.heldout_accuracy(host.discriminator.params, crops, self.players)
             line["d_heldout_accuracy"] = float(share)
-        return line["nme"], line
+        return nme, line
