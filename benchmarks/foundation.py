@@ -33,14 +33,21 @@ def cells() -> dict[str, dict]:
 
     selection = {
         "pq-t1.2": short,
-        "qp-t8-1.2": variant(loss={"direction": "q||p", "target_start": 8.0}),
         "sam": variant(loss={"name": "sam"}),
+        "lr8e-3": variant(optimiser={"learning_rate": 8e-3}),
         "pq-t2": variant(loss={"target_scale": 2.0}),
+        "qp-t8-1.2": variant(loss={"direction": "q||p", "target_start": 8.0}),
         "crop1.25": variant(model={"crop": 1.25}),
         "weak-augmentation": variant(
-            augment={"rotation": 15.0, "scale": 0.1, "shift": 0.03, "occlusion": 0.0, "blur": 0.0, "colour": 0.15}
+            augment={
+                "rotation": 15.0,
+                "scale": 0.1,
+                "shift": 0.03,
+                "occlusion": 0.0,
+                "blur": 0.0,
+                "colour": 0.15,
+            }
         ),
-        "lr2e-3": variant(optimiser={"learning_rate": 2e-3}),
         "qp-t1.2": variant(loss={"direction": "q||p"}),
         "pq-t0.8": variant(loss={"target_scale": 0.8}),
         "nll": variant(loss={"name": "laplace_nll"}),
@@ -62,7 +69,11 @@ def run(name: str, config, args) -> None:
         return
     directory = pathlib.Path(args.runs) / name
     outcome = train(
-        config, directory, resume=(directory / "config.json").exists(), data_dir=args.data_dir, report=print_line
+        config,
+        directory,
+        resume=(directory / "config.json").exists(),
+        data_dir=args.data_dir,
+        report=print_line,
     )
     if not outcome.finished:
         raise SystemExit(f"{name} stopped at step {outcome.step}; run this again to go on")
@@ -74,15 +85,23 @@ def run(name: str, config, args) -> None:
 def record(directory, faces) -> dict:
     """A trained run's errors on a split, with its configuration."""
     trained = load_run(directory)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-    conditions = config_conditions(trained.config) | {"train_faces": trained.info["labelled"], "step": trained.step}
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    )
+    conditions = config_conditions(trained.config) | {
+        "train_faces": trained.info["labelled"],
+        "step": trained.step,
+    }
     result = evaluate(trained.config.model, trained.variables, faces, conditions=conditions)
     return result | {"commit": commit.stdout.strip()}
 
 
 def print_line(line: dict) -> None:
     if "nme" in line or line["step"] % 200 == 0:
-        print({key: round(value, 4) if isinstance(value, float) else value for key, value in line.items()}, flush=True)
+        print(
+            {key: round(value, 4) if isinstance(value, float) else value for key, value in line.items()},
+            flush=True,
+        )
 
 
 def read_common(names, args) -> None:
@@ -106,13 +125,23 @@ def read_common(names, args) -> None:
 
 def main() -> None:
     groups = cells()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("groups", nargs="+", choices=groups)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = {name: config for group in groups.values() for name, config in group.items()}
+    parser.add_argument("cells", nargs="+", metavar="CELL", help=f"groups ({', '.join(groups)}) or cells")
     parser.add_argument("--data-dir")
     parser.add_argument("--runs", default="runs", help="where the run directories go")
-    parser.add_argument("--common", action="store_true", help="read the common test set with finished runs instead")
+    parser.add_argument(
+        "--common", action="store_true", help="read the common test set with finished runs instead"
+    )
     args = parser.parse_args()
-    chosen = {name: config for group in args.groups for name, config in groups[group].items()}
+    unknown = [name for name in args.cells if name not in groups and name not in names]
+    if unknown:
+        parser.error(f"no such cell: {', '.join(unknown)}; there are {', '.join([*groups, *names])}")
+    chosen = {}
+    for cell in args.cells:
+        chosen |= groups.get(cell) or {cell: names[cell]}
     if args.common:
         read_common(chosen, args)
         return

@@ -152,8 +152,9 @@ def _look(key, image, config):
     gain = jnp.exp(jax.random.uniform(keys[0], (3,), minval=-amount, maxval=amount) * 0.5)
     contrast, brightness = jax.random.uniform(keys[1], (2,), minval=-amount, maxval=amount)
     grey = jax.random.bernoulli(keys[2], config.grey)
+    image = (image + 1) * gain[None, None] - 1
     image = jnp.where(grey, image.mean(-1, keepdims=True), image)
-    image = ((image + 1) * gain[None, None] - 1) * jnp.exp(contrast) + brightness
+    image = image * jnp.exp(contrast) + brightness
     blurred = _blur(image)
     image = jnp.where(jax.random.bernoulli(keys[3], config.blur), blurred, image)
     return jnp.clip(_occlude(keys[4], image, config.occlusion), -1, 1)

@@ -191,7 +191,7 @@ class Optimiser:
     """L2, added to the gradient."""
     clip: float = 1.0
     """Global norm of G's gradient; 0 leaves it be."""
-    ema: float = 0.999
+    ema: float = 0.998
     """Decay of the moving average of G that evaluation uses; 0 for none."""
 
     def __post_init__(self):
@@ -312,7 +312,7 @@ def _recipes() -> dict[str, Config]:
         model=Model(network="poster", input_size=80, crop=1.25),
         epochs=60.0,
     )
-    fast = Config(epochs=100.0, loss=Loss(target_scale=1.2))
+    fast = Config(epochs=100.0, loss=Loss(target_scale=1.2), optimiser=Optimiser(learning_rate=4e-3))
     losses = {"sam": {"name": "sam"}, "laplacekl": {"name": "laplace_kl"}}
     bases = {
         f"poster-{label.replace('/', '_')}": override(poster, model={"width": width})

@@ -171,15 +171,21 @@ def _box_rule(faces: Faces) -> str:
 
 def table(result: dict):
     """A `rich` table of a result of `evaluate`, one line for the whole and one per subset."""
+    from rich import box
     from rich.table import Table
 
     conditions = result["conditions"]
+    said = f"Percent; failure rate and AUC by {conditions['normaliser']}; scale is the mean b in input px."
+    if "train_faces" in conditions:
+        said += f"\nTrained on {conditions['train_faces']} faces of {conditions['train']}, seed {conditions['seed']}."
     lines = Table(
+        box=box.SIMPLE_HEAD,
         title=f"{conditions['dataset']} {conditions['split']}, box: {conditions['box']}",
-        caption=f"percent; failure and AUC by {conditions['normaliser']}; scale is mean b in input px",
+        caption=said,
+        caption_justify="left",
     )
-    heads = ("subset", "images", "inter-ocular", "inter-pupil", "box", "diagonal")
-    for head in (*heads, "fail 8", "fail 10", "AUC 8", "AUC 10", "scale"):
+    heads = ("subset", "images", "inter-\nocular", "inter-\npupil", "box", "diagonal")
+    for head in (*heads, "fail\n8 %", "fail\n10 %", "AUC\n8 %", "AUC\n10 %", "scale"):
         lines.add_column(head, justify="left" if head == "subset" else "right")
 
     def line(name, part):

@@ -134,8 +134,11 @@ class Separable(nn.Module):
         y = depthwise(x, kernel.astype(self.dtype), stride=self.stride)
         y = nn.relu(Norm(self.dtype, self.axis)(y, train=train))
         y = nn.Dense(self.features, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(y)
-        y = Norm(self.dtype, self.axis)(y, train=train)
-        return nn.relu(x + y if x.shape == y.shape else y)
+        residual = x.shape == y.shape
+        # A residual block starts as the identity: heatmaps that start peaked take 150 steps to flatten first.
+        start = nn.initializers.zeros if residual else nn.initializers.ones
+        y = Norm(self.dtype, self.axis, start)(y, train=train)
+        return nn.relu(x + y if residual else y)
 
 
 class FastGenerator(nn.Module):
@@ -175,7 +178,8 @@ class FastGenerator(nn.Module):
             x = block(jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2) + skip, features)
         x = block(x, x.shape[-1])
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.landmarks, dtype=self.dtype)(x)
+        flat = nn.initializers.normal(0.01)
+        return nn.Dense(self.landmarks, kernel_init=flat, dtype=self.dtype)(x)
 
 
 def _stem_patches(images: Float[Array, "b h w 3"]) -> Float[Array, "b h2 w2 27"]:

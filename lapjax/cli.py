@@ -1,0 +1,140 @@
+"""lapjax finds landmarks in images with tiny networks that know how sure they are: every point comes
+with a Laplace scale b in pixels. It trains on any landmark scheme, with few labels and, in a game
+against a discriminator D, many unlabelled images.
+
+Commands (`lapjax COMMAND --help` says what each takes):
+
+  prepare    a folder of photos becomes a prepared set of square chips, or one pack file
+  train      a recipe becomes a trained run: the network alone, or in the game against D
+  evaluate   the errors of a run on a split, as a table and as JSON
+  recipes    the recipes: networks, sizes, losses and what to expect
+
+From photos to a number:
+
+  lapjax prepare the300w --source ~/300w
+  lapjax train fast-medium-laplacekl --out runs/a
+  lapjax train fast-medium-laplacekl --out runs/a --resume          # after Ctrl-C or a crash
+  lapjax evaluate runs/a --dataset the300w --split common --json runs/a/common.json
+
+With unlabelled faces, and other options than the recipe's:
+
+  lapjax prepare face_folder --source ~/lfw --name lfw --box 99,89,102
+  lapjax train fast-medium-laplacekl+d-10k --out runs/b --epochs 40 --loss.direction "q||p"
+
+With nothing at hand, on faces that lapjax draws:
+
+  lapjax train toy-laplacekl --out runs/toy
+  lapjax evaluate runs/toy --split test
+
+Prepared sets lie in --data-dir, else in $LAPJAX_DATA_DIR, else in ~/.cache/lapjax.
+Exit status: 0 done; 2 bad input, said in one line; 130 or 143 stopped by Ctrl-C or SIGTERM, a
+training only after it has saved.
+
+All of it is a few lines of Python too: lapjax.prepare, lapjax.train, lapjax.load_run,
+lapjax.evaluate.
+"""
+
+import difflib
+import functools
+import inspect
+import os
+import signal
+import sys
+import textwrap
+
+from lapjax.config import get_recipe
+from lapjax.errors import LapjaxError
+
+__all__ = ["main"]
+
+COMMANDS = ("prepare", "train", "evaluate", "recipes")
+_HELP = ("-h", "--help")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit status.
+
+    Args:
+      argv: the arguments; None takes the process's own, whose signals and memory settings are then set up too.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if argv is None:
+        signal.signal(signal.SIGTERM, _terminate)
+        if arguments[:1] in (["train"], ["evaluate"]):
+            from lapjax.cpu import with_huge_pages
+
+            with_huge_pages()
+    try:
+        return _run(arguments)
+    except LapjaxError as error:
+        print(f"lapjax: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "lapjax").partition(".")[0] == "lapjax":
+            raise
+        print(f"lapjax: this command needs {error.name}: `pip install lapjax[train]`", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lapjax: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read the output has enough; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _terminate(number, _frame):
+    # Unwinds, so that nothing half-written stays behind; the default would not.
+    print("lapjax: terminated", file=sys.stderr)
+    sys.exit(128 + number)
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in _HELP:
+        print(__doc__.strip())
+        return 0
+    command, *rest = arguments
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(COMMANDS)}"
+        raise LapjaxError(f"unknown command {command!r}: {hint}")
+    import tyro
+
+    from lapjax import commands
+
+    _quiet()
+    function = getattr(commands, command)
+    if command == "train":
+        function = functools.partial(function, config=get_recipe(_recipe(rest)))
+    try:
+        description = _description(getattr(commands, command))
+        return tyro.cli(function, prog=f"lapjax {command}", description=description, args=rest) or 0
+    except SystemExit as end:
+        return end.code
+
+
+def _recipe(arguments: list[str]) -> str:
+    """The recipe that gives the other options their defaults; for `lapjax train --help`, the one of the example."""
+    first = arguments[0] if arguments else ""
+    if first in _HELP:
+        return "fast-medium-laplacekl"
+    if not first or first.startswith("-"):
+        raise LapjaxError(
+            "name the recipe first, `lapjax train RECIPE --out DIR`; `lapjax recipes` lists them"
+        )
+    return first
+
+
+def _description(function) -> str:
+    text = inspect.getdoc(function).partition("\n\nArgs:")[0]
+    # tyro unwraps lines that begin with a letter and doubles empty ones.
+    return textwrap.indent(text.replace("\n\n", "\n"), "  ")
+
+
+def _quiet() -> None:
+    # Orbax logs every save through absl, which would tear the progress bar.
+    try:
+        from absl import logging
+    except ModuleNotFoundError:
+        return
+    logging.set_verbosity(logging.ERROR)

@@ -1,0 +1,336 @@
+"""What the commands of `lapjax.cli` take, as tyro reads it off each signature, and the few calls that each one is."""
+
+import contextlib
+import json as json_
+import math
+import os
+import pathlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from lapjax.config import RECIPES, Config
+from lapjax.errors import LapjaxError
+
+__all__ = ["evaluate", "prepare", "recipes", "train"]
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+def _optional(kind: type, metavar: str):
+    """An option that may be left out, shown without tyro's `{None}|` and `(default: None)`."""
+    return Annotated[kind | None, tyro.conf.arg(metavar=metavar, help_behavior_hint="")]
+
+
+File, Folder = _optional(Path, "FILE"), _optional(Path, "DIR")
+Name, Number = _optional(str, "NAME"), _optional(int, "N")
+
+# Table 1 of the poster: NME in percent on the common, challenging and full sets of 300W, trained on all of 300W's
+# 3,148 images. It prints no other width, so no other recipe has a number to meet.
+_COLUMNS = ("common", "challenge", "full")
+_REPORTED = {
+    "poster-1-sam": (3.48, 7.39, 4.25),
+    "poster-1-sam+d-10k": (3.34, 7.90, 4.23),
+    "poster-1-sam+d-30k": (3.41, 7.99, 4.31),
+    "poster-1-sam+d-50k": (3.41, 8.06, 4.32),
+    "poster-1-sam+d-70k": (3.34, 8.17, 4.29),
+    "poster-1-laplacekl": (3.28, 7.01, 4.01),
+    "poster-1-laplacekl+d-10k": (3.26, 6.96, 3.99),
+    "poster-1-laplacekl+d-30k": (3.29, 6.74, 3.96),
+    "poster-1-laplacekl+d-50k": (3.26, 6.71, 3.94),
+    "poster-1-laplacekl+d-70k": (3.19, 6.87, 3.91),
+}
+
+
+def prepare(
+    dataset: Annotated[str, tyro.conf.arg(metavar="DATASET")],
+    /,
+    *,
+    source: Folder = None,
+    name: Name = None,
+    points: File = None,
+    scheme: Name = None,
+    boxes: File = None,
+    box: Annotated[str | None, tyro.conf.arg(metavar="SIDE,CX,CY", help_behavior_hint="")] = None,
+    keep_near_duplicates: Flag = False,
+    data_dir: Folder = None,
+    chip_size: int = 160,
+    chip_factor: float = 1.8,
+    quality: int = 95,
+    pack: File = None,
+    pack_chip_size: Number = None,
+    pack_quality: Number = None,
+    limit: Number = None,
+) -> None:
+    """Turns a folder of photos into a prepared set: square chips around the faces, with points and
+    boxes. Everything is checked before anything is written. DATASET says what the folder holds:
+
+      the300w      300W as it is distributed, 68 points
+      aflw         AFLW, with the 19 points of AFLWinfo_release.mat
+      folder       your own images with your own points
+      face_folder  any images without points
+      toy_faces    faces that lapjax draws: no --source
+
+    With --pack the set also becomes one file, from which a machine trains that has only JAX, NumPy
+    and pillow. With --pack and no --source, DATASET names a set that is prepared already.
+
+    Args:
+      dataset: one of these; with --pack and no --source, any prepared set
+      source: the folder that holds the images
+      name: of the prepared set; DATASET by default
+      points: (folder) points.csv: path,x0,y0,x1,y1,... in pixels; else .pts files beside the images
+      scheme: (folder) what the points are: 300w, aflw, wflw, cofw, five or a JSON file
+      boxes: (folder, face_folder) a boxes.csv
+      box: (face_folder) one box for every image, in pixels
+      keep_near_duplicates: (the300w) keep the training photos that nearly repeat test photos
+      data_dir: where prepared sets lie; $LAPJAX_DATA_DIR or ~/.cache/lapjax by default
+      chip_size: side of the stored chips, px
+      chip_factor: side of a chip over the longer side of its box
+      quality: of the stored JPEG
+      pack: the .npz file to write
+      pack_chip_size: smaller chips in the pack
+      pack_quality: lower JPEG quality in the pack
+      limit: only the first so many faces of each split in the pack
+    """
+    from lapjax import data
+    from lapjax.datasets.prepare import BUILDERS
+    from lapjax.datasets.prepare import prepare as prepare_set
+    from lapjax.progress import counting
+
+    if pack is not None:
+        _check_place(pack, "--pack")
+    elif (pack_chip_size, pack_quality, limit) != (None, None, None):
+        raise LapjaxError(
+            "--pack-chip-size, --pack-quality and --limit shape a pack: name it with --pack FILE"
+        )
+    place = data.data_directory(data_dir)
+    if pack is None or source is not None:
+        with counting(f"reading {source or dataset}") as progress:
+            summary = prepare_set(
+                dataset,
+                source=source,
+                data_dir=place,
+                chip_size=chip_size,
+                chip_factor=chip_factor,
+                quality=quality,
+                points=points,
+                scheme=scheme,
+                boxes=boxes,
+                box=box,
+                keep_near_duplicates=keep_near_duplicates or None,
+                dataset_name=name,
+                progress=progress,
+            )
+        print(summary)
+    elif dataset in BUILDERS and name is not None:
+        raise LapjaxError(f"to pack the prepared set {name}: `lapjax prepare {name} --pack {pack}`")
+    if pack is not None:
+        _write_pack(name or dataset, place, pack, pack_chip_size, pack_quality, limit)
+
+
+def _write_pack(dataset, place, pack, chip_size, quality, limit) -> None:
+    from lapjax import data
+
+    with _console(stderr=True).status(f"packing {dataset}"):
+        faces = {
+            split: data.load(dataset, split, data_dir=place, limit=limit, encoded=True)
+            for split, count in data.splits(dataset, data_dir=place).items()
+            if count
+        }
+        data.write_pack(pack, faces, chip_size=chip_size, quality=quality)
+    counts = ", ".join(f"{split} {len(part)}" for split, part in faces.items())
+    size = chip_size or next(iter(faces.values())).images.shape[1]
+    print(f"{pack}: {counts}; {size} px chips, {os.path.getsize(pack) / 1e6:.1f} MB")
+
+
+def train(
+    recipe: Annotated[str, tyro.conf.arg(metavar="RECIPE")],
+    /,
+    *,
+    out: Path,
+    resume: Flag = False,
+    data_dir: Folder = None,
+    scheme: Name = None,
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="")] = None,
+    processes: Number = None,
+    process_index: Number = None,
+    config: Annotated[Config, tyro.conf.arg(name="")],
+) -> int:
+    """Trains a network into a run directory: config.json, metrics.jsonl, best and last checkpoint.
+
+    RECIPE comes first and sets the defaults of all that follows: `lapjax recipes` lists them all,
+    `lapjax train RECIPE --help` shows one. Ctrl-C and SIGTERM finish the step, save and exit; the
+    same command with --resume goes on from there, on a CPU to the very same parameters.
+
+    Args:
+      recipe: a name that `lapjax recipes` lists
+      out: the run directory
+      resume: go on with the run that is there
+      data_dir: where prepared sets lie; $LAPJAX_DATA_DIR or ~/.cache/lapjax by default
+      scheme: what the points of a TFDS set are that lapjax did not prepare, by name or as a JSON file
+      coordinator: HOST:PORT of the first of several processes that train one run together
+      processes: how many there are
+      process_index: which one this is, from 0
+    """
+    from lapjax.progress import duration, training
+    from lapjax.sharding import start_processes
+    from lapjax.train import train as train_run
+
+    if not (coordinator is processes is process_index is None):
+        start_processes(coordinator, processes, process_index)
+    with training(recipe, console=_console(stderr=True, quiet=bool(process_index))) as report:
+        done = train_run(config, out, resume=resume, data_dir=data_dir, scheme=scheme, report=report)
+    if not done.finished:
+        saved = f"saved at step {done.step} of {done.steps}" if done.step else "stopped before the first step"
+        print(f"{saved}, continue with --resume")
+        return 128 + done.stopped
+    best = f"best validation NME {done.best_nme:.2f} %" if math.isfinite(done.best_nme) else "no validation"
+    print(f"{out}: {done.steps} steps in {duration(done.seconds)}, {best}; `lapjax evaluate {out}` says more")
+    return 0
+
+
+def evaluate(
+    run: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    /,
+    *,
+    dataset: Name = None,
+    split: Name = None,
+    checkpoint: Literal["best", "last"] = "best",
+    json: File = None,
+    data_dir: Folder = None,
+    scheme: Name = None,
+) -> None:
+    """Prints the errors of a trained run on a split: NME by every normaliser, failure rate, AUC and
+    the mean scale b.
+
+    Args:
+      run: the --out of `lapjax train`
+      dataset: a prepared set or a pack (*.npz); the one it was trained on by default
+      split: of that set; the one that chose the best checkpoint by default
+      checkpoint: the one with the lowest validation NME, or the newest
+      json: write all numbers and their conditions to this file too
+      data_dir: where prepared sets lie; $LAPJAX_DATA_DIR or ~/.cache/lapjax by default
+      scheme: what the points of a TFDS set are that lapjax did not prepare, by name or as a JSON file
+    """
+    from lapjax import data
+    from lapjax.checkpoints import load_run
+    from lapjax.evaluate import config_conditions, table, write_json
+    from lapjax.evaluate import evaluate as evaluate_faces
+
+    if json is not None:
+        _check_place(json, "--json")
+    with _console(stderr=True).status(f"evaluating {run}"):
+        trained = load_run(run, which=checkpoint)
+        faces = data.load(
+            dataset or trained.config.dataset,
+            split or trained.config.validation_split,
+            data_dir=data_dir,
+            scheme=scheme,
+        )
+        conditions = config_conditions(trained.config) | {
+            "train_faces": trained.info["labelled"],
+            "step": trained.step,
+            "checkpoint": checkpoint,
+        }
+        result = evaluate_faces(trained.config.model, trained.variables, faces, conditions=conditions)
+    _console().print(table(result))
+    if json is not None:
+        write_json(json, result)
+
+
+def recipes(*, json: Flag = False) -> None:
+    """Lists the recipes with what they are expected to reach, where that is known.
+
+    Args:
+      json: as JSON, each with all its numbers
+    """
+    counts = _parameter_counts()
+    if json:
+        rows = [
+            {
+                "name": name,
+                "network": config.model.network,
+                "input_size": config.model.input_size,
+                "parameters": counts[config.model],
+                "loss": config.loss.name,
+                "epochs": config.epochs,
+                "dataset": config.dataset,
+                "unlabelled": config.unlabelled_limit if config.game.adversary else 0,
+                "reported": dict(zip(_COLUMNS, _REPORTED[name], strict=True)) if name in _REPORTED else None,
+            }
+            for name, config in RECIPES.items()
+        ]
+        print(json_.dumps(rows, indent=2))
+        return
+    from rich import box
+    from rich.table import Table
+
+    games = [name.partition("+")[2] for name in RECIPES if name.startswith("poster-1-sam+")]
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption="Each poster-WIDTH and fast-SIZE recipe also comes with the game against D, as NAME+d-10k:\n"
+        f"{', '.join(games)}, by the number of unlabelled faces. Parameters: for 68 landmarks.\n"
+        "The poster's NME: percent, 300W common, trained on all of 300W; then the same with each D.",
+        caption_justify="left",
+    )
+    numbers = ("input", "parameters", "epochs")
+    for head in ("recipe", "network", *numbers, "poster's NME"):
+        table.add_column(head, justify="right" if head in numbers else "left", no_wrap=True)
+    for name, config in RECIPES.items():
+        if "+" in name:
+            continue
+        reported = [
+            _REPORTED[one][0] for one in (name, *(f"{name}+{game}" for game in games)) if one in _REPORTED
+        ]
+        table.add_row(
+            name,
+            config.model.network,
+            f"{config.model.input_size} px",
+            f"{counts[config.model]:,}",
+            f"{config.epochs:g}",
+            " ".join(map("{:.2f}".format, reported)),
+        )
+    _console().print(table)
+
+
+def _parameter_counts() -> dict:
+    """Model -> parameters of its generator for 68 landmarks, from shapes alone."""
+    import jax
+    import numpy as np
+
+    from lapjax.game import make_generator
+    from lapjax.schemes import get_scheme
+
+    def count(model):
+        image = jax.ShapeDtypeStruct((1, model.input_size, model.input_size, 3), np.float32)
+        module = make_generator(model, get_scheme("300w").count)
+        shapes = jax.eval_shape(module.init, jax.random.key(0), image)["params"]
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+
+    return {model: count(model) for model in {config.model for config in RECIPES.values()}}
+
+
+def _console(*, stderr: bool = False, quiet: bool = False):
+    from rich.console import Console
+
+    console = Console(stderr=stderr, quiet=quiet)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 120  # a file or a pipe has no width: do not fold tables into rich's 80
+    return console
+
+
+def _check_place(path: pathlib.Path, option: str) -> None:
+    """Raises LapjaxError unless a file can be written there, before hours are spent on what it is to hold."""
+    if path.is_dir():
+        raise LapjaxError(f"{path} is a folder: give {option} the name of a file")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.probe")
+    try:
+        beside.touch()
+    except OSError as error:
+        raise LapjaxError(
+            f"cannot write {path}: {error.strerror or error}; choose another {option}"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()

@@ -1,0 +1,187 @@
+"""From nothing to a picture in a few minutes: LaplaceKL beside SAM on faces that lapjax draws itself.
+
+    python -m lapjax.quickstart [--out quickstart]
+
+Draws the toy faces (once), trains a small network with each loss under the same budget, evaluates both on the test
+split, prints one table and leaves quickstart/quickstart.png and quickstart/quickstart.json.
+"""
+
+import argparse
+import pathlib
+import shutil
+import sys
+
+import numpy as np
+
+from lapjax.cpu import with_huge_pages
+from lapjax.errors import LapjaxError
+
+LOSSES = {"LaplaceKL": "toy-laplacekl", "SAM": "toy-sam"}
+LANDMARK = 48  # the mouth corner at the image's left
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the quickstart; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", default="quickstart", help="where data, runs and the picture go")
+    parser.add_argument("--epochs", type=float, help="passes over the 1,200 faces (default: the recipe's)")
+    arguments = parser.parse_args(argv)
+    try:
+        quickstart(pathlib.Path(arguments.out), epochs=arguments.epochs)
+    except LapjaxError as error:
+        print(f"quickstart: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def quickstart(out: pathlib.Path, *, epochs: float | None = None) -> dict:
+    """Prepares, trains, evaluates and draws into `out`; returns {loss: result of evaluate}.
+
+    Raises:
+      LapjaxError: `out` cannot be written, or a training was stopped.
+    """
+    from rich.console import Console
+
+    from lapjax import data
+    from lapjax.checkpoints import load_run
+    from lapjax.config import get_recipe, override
+    from lapjax.evaluate import config_conditions, evaluate, write_json
+
+    console = Console()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LapjaxError(f"cannot write {out}: {error.strerror}; choose another --out") from error
+    pack = _draw_faces(out / "toy_faces.npz", console)
+    runs, results = {}, {}
+    test = data.load(pack, "test")
+    for name, recipe in LOSSES.items():
+        changes = {"dataset": str(pack)} | ({} if epochs is None else {"epochs": epochs})
+        config = override(get_recipe(recipe), **changes)
+        directory = out / recipe
+        shutil.rmtree(directory, ignore_errors=True)
+        _train(config, directory, name, console)
+        runs[name] = load_run(directory)
+        conditions = config_conditions(config) | {"train_faces": runs[name].info["labelled"]}
+        results[name] = evaluate(config.model, runs[name].variables, test, conditions=conditions)
+    write_json(out / "quickstart.json", results)
+    console.print(_table(results))
+    picture = _draw(out / "quickstart.png", runs, test)
+    console.print(f"The picture: [bold]{picture}[/bold]")
+    return results
+
+
+def _draw_faces(pack: pathlib.Path, console) -> pathlib.Path:
+    """The toy faces as a pack, drawn unless a whole one is there."""
+    from rich.progress import Progress
+
+    from lapjax import data
+    from lapjax.datasets import toy_faces
+
+    splits = ("train", "validation", "test")
+    if pack.exists():
+        try:
+            if set(data.pack_splits(pack)) == set(splits):
+                return pack
+        except LapjaxError:
+            pack.unlink()
+    with Progress(console=console) as progress:
+        task = progress.add_task("drawing faces", total=sum(toy_faces.SPLITS[split] for split in splits))
+        faces = {
+            split: toy_faces.generate(split, progress=lambda done, total: progress.advance(task))
+            for split in splits
+        }
+    data.write_pack(pack, faces)
+    return pack
+
+
+def _train(config, directory, name, console) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from lapjax.train import train
+
+    columns = (
+        TextColumn(f"{name:>9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[said]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(name, total=None, said="compiling")
+        said = {}
+
+        def report(line):
+            said.update(line)
+            words = f"loss {said.get('loss', 0):.2f}  {said.get('images_per_second', 0):.0f} images/s"
+            if "nme" in said:
+                words += f"  validation NME {said['nme']:.2f} %"
+            progress.update(task, completed=line["step"], total=line["steps"], said=words)
+
+        outcome = train(config, directory, report=report)
+    if not outcome.finished:
+        raise LapjaxError(f"stopped at step {outcome.step}: start it again, it takes a few minutes")
+
+
+def _table(results: dict):
+    from rich.table import Table
+
+    table = Table(
+        title="toy faces, test split",
+        caption="NME: percent of the inter-ocular distance; spread: mean b in input px and percent. One seed each.",
+    )
+    for head in ("loss", "NME", "failures > 8 %", "spread b, px", "spread b, %"):
+        table.add_column(head, justify="left" if head == "loss" else "right")
+    for name, result in results.items():
+        table.add_row(
+            name,
+            f"{result['nme']['inter_ocular']:.2f}",
+            f"{result['failure_rate']['8']:.1f} %",
+            f"{result['scale_mean']:.2f}",
+            f"{result['scale_mean_percent']:.1f}",
+        )
+    return table
+
+
+def _draw(path: pathlib.Path, runs: dict, faces) -> pathlib.Path:
+    """Four test faces under both losses: points, and the heatmap of one landmark."""
+    from lapjax import augment, heatmaps, metrics, plots
+    from lapjax.game import make_generator
+
+    few = faces.take(np.arange(0, len(faces), max(1, len(faces) // 4))[:4])
+    guesses, errors = {}, {}
+    for name, run in runs.items():
+        model = run.config.model
+        crops = augment.crop(
+            np.asarray(few.images),
+            few.landmarks,
+            few.visible,
+            model=model,
+            chip_factor=few.meta["chip_factor"],
+        )
+        variables = {key: tree for key, tree in run.variables.items() if tree}
+        maps = make_generator(model, run.scheme.count).apply(variables, crops.images)
+        guess = heatmaps.estimate(maps, beta=model.beta, stride=model.stride)
+        probability = heatmaps.softmax(maps, beta=model.beta)[..., LANDMARK]
+        guesses[name] = plots.Guess(*(np.asarray(part) for part in (guess.points, probability, guess.scale)))
+        truth = np.asarray(crops.landmarks)
+        # NME is a ratio, so input px serve as well as image px.
+        errors[name] = metrics.image_nme(guesses[name].points, truth, few.visible, few.box, few.scheme)
+    images = np.round((np.asarray(crops.images) + 1) * 127.5).clip(0, 255).astype(np.uint8)
+    figure = plots.spread_figure(
+        images,
+        truth,
+        guesses,
+        landmark=LANDMARK,
+        landmark_name=few.scheme.names[LANDMARK].replace("_", " "),
+        errors=errors,
+        segments=few.scheme.segments,
+    )
+    return plots.save(figure, path)
+
+
+if __name__ == "__main__":
+    with_huge_pages()
+    sys.exit(main())
