@@ -1,0 +1,113 @@
+"""Faces, models and runs that are small enough to train in a test."""
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from lapjax import data, game
+from lapjax.config import Config, Model, Optimiser, override
+from lapjax.schemes import SCHEMES, Scheme, anonymous
+
+CHIP, FACTOR = 48, 1.8
+# Both eye distances, and nothing hidden about which point is which.
+EYES = Scheme("eyes", ("left", "right", "nose", "chin"), (1, 0, 2, 3), (0, 1), ((0,), (1,)), ((0, 2, 1),))
+_PLACES = {
+    "eyes": [(15, 18), (32, 18), (24, 25), (24, 36)],
+    "five": [(16, 18), (31, 18), (24, 25), (18, 32), (30, 32)],
+}
+# What the compiled programs of a test and of its subprocesses have in common.
+_COMPILER = {
+    "jax_disable_most_optimizations": True,
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_compilation_cache_dir": None,
+}
+
+
+def faces(count, split="train", *, scheme="eyes", factor=FACTOR, seed=0) -> data.Faces:
+    """Noise with points near the places of a face; `scheme` "none" has no points."""
+    rng = np.random.default_rng((seed, count))
+    known = {"eyes": EYES, "five": SCHEMES["five"], "none": anonymous(0)}[scheme]
+    places = np.array(_PLACES.get(scheme, np.zeros((0, 2))), np.float32)
+    landmarks = (places[None] + rng.normal(0, 1, (count, known.count, 2))).astype(np.float32)
+    scale = rng.uniform(0.4, 0.6, (count, 1, 1))
+    shift = rng.uniform(-3, 3, (count, 2, 1))
+    image_to_chip = np.concatenate([scale * np.eye(2)[None], shift], axis=-1).astype(np.float32)
+    on_image = (landmarks - image_to_chip[:, None, :, 2]) / scale
+    box = np.tile(np.float32([0, 0, 50, 50]), (count, 1))
+    if known.count:
+        box = np.concatenate([on_image.min(axis=1), on_image.max(axis=1)], axis=-1).astype(np.float32)
+    return data.Faces(
+        images=rng.integers(0, 256, (count, CHIP, CHIP, 3), np.uint8),
+        landmarks=landmarks,
+        visible=np.ones((count, known.count), bool),
+        box=box,
+        image_to_chip=image_to_chip,
+        name=np.array([f"{split}/{i}" for i in range(count)]),
+        subset=np.array(["odd" if i % 2 else "even" for i in range(count)]),
+        scheme=known,
+        meta={
+            "dataset": "tiny",
+            "split": split,
+            "chip_size": CHIP,
+            "chip_factor": factor,
+            "quality": 95,
+            "terms": "none",
+            "unlabelled": scheme == "none",
+        },
+    )
+
+
+def write_pack(folder, **options):
+    """A pack with the splits train (24), validation (7) and unlabelled (16)."""
+    path = folder / "tiny.npz"
+    labelled = {split: faces(count, split, **options) for split, count in [("train", 24), ("validation", 7)]}
+    data.write_pack(path, labelled | {"unlabelled": faces(16, "unlabelled", scheme="none")})
+    return path
+
+
+def config(pack, **changes) -> Config:
+    """Twelve steps, validated every third, of the poster's network with one channel."""
+    plain = Config(
+        model=Model(network="poster", width=1 / 64, channels=2, input_size=32),
+        dataset=str(pack),
+        unlabelled=str(pack),
+        unlabelled_split="unlabelled",
+        batch_size=4,
+        unlabelled_batch_size=4,
+        epochs=2.0,
+        evaluate_every=0.5,
+        optimiser=Optimiser(warmup_steps=2),
+    )
+    return override(override(plain, augment={"enabled": False}, game={"features": (4, 8)}), **changes)
+
+
+def state(config: Config, landmarks: int = EYES.count) -> game.State:
+    """A whole state of noise, without compiling anything."""
+    players = game.Players(config, landmarks, None, 12, FACTOR)
+    shapes = jax.eval_shape(lambda: game.init(jax.random.key(0), players))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: (100 * rng.random(leaf.shape)).astype(leaf.dtype), shapes)
+
+
+def assert_same(a, b):
+    """The same structure, types and bits."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        x, y = np.asarray(x), np.asarray(y)
+        assert (x.dtype, x.shape) == (y.dtype, y.shape), path
+        np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiler(tmp_path_factory):
+    """Every program of a module is compiled once, quickly; a dict of the settings, for a subprocess's environment."""
+    wanted = _COMPILER | {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled"))}
+    before = {name: getattr(jax.config, name) for name in wanted}
+    for name, value in wanted.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield {name.upper(): str(value) for name, value in wanted.items()}
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
