@@ -2,6 +2,8 @@
 
     python benchmarks/foundation.py selection final --data-dir DIR --runs DIR
 
+    python benchmarks/foundation.py --table          # writes the README's results from those files
+
 Runs the named groups of cells one after the other, skips what has its JSON, resumes what was cut off. Numbers are of
 the validation split; the common test set is read by `--common`, once, at the end, and that is logged in
 results/test_reads.jsonl.
@@ -123,19 +125,46 @@ def read_common(names, args) -> None:
         print(line)
 
 
+def write_table() -> None:
+    """Puts the results that are there between the README's markers."""
+    lines = [
+        "| run | epochs | split | NME | failures > 8 % | AUC 8 % | mean b, input px |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for file in sorted((RESULTS / "foundation").glob("*.json")):
+        result = json.loads(file.read_text())
+        said = result["conditions"]
+        cells = [file.stem.removesuffix("-common"), f"{said['epochs']:g}", said["split"]]
+        cells += [f"{result['nme']['inter_ocular']:.2f}", f"{result['failure_rate']['8']:.1f}"]
+        cells += [f"{result['auc']['8']:.3f}", f"{result['scale_mean']:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    readme = RESULTS.parent / "README.md"
+    before, start, rest = readme.read_text().partition("<!-- results -->")
+    _, end, after = rest.partition("<!-- /results -->")
+    if not start or not end:
+        raise SystemExit("README.md has lost its markers <!-- results --> and <!-- /results -->")
+    readme.write_text("\n".join([before + start, *lines, end + after]))
+
+
 def main() -> None:
     groups = cells()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = {name: config for group in groups.values() for name, config in group.items()}
-    parser.add_argument("cells", nargs="+", metavar="CELL", help=f"groups ({', '.join(groups)}) or cells")
+    parser.add_argument("cells", nargs="*", metavar="CELL", help=f"groups ({', '.join(groups)}) or cells")
     parser.add_argument("--data-dir")
     parser.add_argument("--runs", default="runs", help="where the run directories go")
     parser.add_argument(
         "--common", action="store_true", help="read the common test set with finished runs instead"
     )
+    parser.add_argument("--table", action="store_true", help="write the README's table and stop")
     args = parser.parse_args()
+    if args.table:
+        write_table()
+        return
+    if not args.cells:
+        parser.error(f"name cells to run: {', '.join([*groups, *names])}")
     unknown = [name for name in args.cells if name not in groups and name not in names]
     if unknown:
         parser.error(f"no such cell: {', '.join(unknown)}; there are {', '.join([*groups, *names])}")

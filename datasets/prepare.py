@@ -17,7 +17,7 @@ from lapjax.datasets import records
 from lapjax.datasets.photos import nearest
 from lapjax.errors import LapjaxError
 
-BUILDERS = ("the300w", "aflw", "folder", "face_folder")
+BUILDERS = ("the300w", "aflw", "folder", "face_folder", "toy_faces")
 STALE_S = 24 * 3600  # what a killed prepare left behind is cleared away after a day
 
 
@@ -61,7 +61,7 @@ class Summary:
 def prepare(
     name: str,
     *,
-    source: str | os.PathLike,
+    source: str | os.PathLike | None = None,
     data_dir: str | os.PathLike,
     chip_size: int = records.CHIP_SIZE,
     chip_factor: float = records.CHIP_FACTOR,
@@ -79,8 +79,8 @@ def prepare(
     Everything is checked before anything is written, every image included; the set then appears in one rename.
 
     Args:
-      name: which builder: "the300w", "aflw", "folder" or "face_folder".
-      source: the folder that holds the images.
+      name: which builder: "the300w", "aflw", "folder", "face_folder" or "toy_faces".
+      source: the folder that holds the images; none for `toy_faces`, which is drawn.
       data_dir: where prepared sets lie.
       chip_size: side of the stored chips, px.
       chip_factor: side of a chip over the longer side of its box, in image px.
@@ -105,6 +105,8 @@ def prepare(
     }
     options = {option: value for option, value in options.items() if value is not None}
     cls = _builder_class(name, options)
+    if source is None and name != "toy_faces":
+        raise LapjaxError(f"{name} needs the folder of its images: give --source DIR")
     dataset = name if dataset_name is None else dataset_name
     if not re.fullmatch(r"[a-z][a-z0-9_]*", dataset):
         raise LapjaxError(f"dataset name {dataset!r}: use lower-case letters, digits and _, a letter first")
@@ -165,14 +167,13 @@ def _check_place(data_dir: pathlib.Path, dataset: str, name: str, source) -> Non
         raise LapjaxError(
             f"{standing} cannot be written: choose another data directory, or change its permissions"
         )
+    origin = None if source is None else os.path.abspath(os.path.expanduser(source))
     for path in sorted((data_dir / dataset).glob("*")):
         try:
             meta = json.loads((path / "metadata.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             meta = {}
-        if meta.get("builder") != name or meta.get("source") != os.path.abspath(
-            os.path.expanduser(source or "")
-        ):
+        if meta.get("builder") != name or meta.get("source") != origin:
             made = f"{meta['builder']} from {meta['source']}" if meta.get("source") else "something else"
             raise LapjaxError(
                 f"{path.parent} already holds a set made by {made}: give this one another name, or remove that one"
