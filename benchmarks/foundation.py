@@ -34,9 +34,10 @@ def cells() -> dict[str, dict]:
         return override(short, **changes)
 
     selection = {
+        "lr4e-3": variant(optimiser={"learning_rate": 4e-3}),
+        "sam-lr4e-3": variant(loss={"name": "sam"}, optimiser={"learning_rate": 4e-3}),
         "pq-t1.2": short,
         "sam": variant(loss={"name": "sam"}),
-        "lr8e-3": variant(optimiser={"learning_rate": 8e-3}),
         "pq-t2": variant(loss={"target_scale": 2.0}),
         "qp-t8-1.2": variant(loss={"direction": "q||p", "target_start": 8.0}),
         "crop1.25": variant(model={"crop": 1.25}),
@@ -55,12 +56,12 @@ def cells() -> dict[str, dict]:
         "nll": variant(loss={"name": "laplace_nll"}),
     }
     final = {
-        f"fast-{loss}-s{seed}": override(get_recipe(f"{FAST}-{loss}"), seed=seed)
+        f"fast-{loss}-s{seed}": override(get_recipe(f"{FAST}-{loss}"), seed=seed, epochs=60.0)
         for seed in range(3)
         for loss in ("laplacekl", "sam")
     }
     poster = {f"poster-{loss}-s0": get_recipe(f"{POSTER}-{loss}") for loss in ("laplacekl", "sam")}
-    game = {"fast-laplacekl+d-10k-s0": get_recipe(f"{FAST}-laplacekl+d-10k")}
+    game = {"fast-laplacekl+d-10k-s0": override(get_recipe(f"{FAST}-laplacekl+d-10k"), epochs=60.0)}
     return {"selection": selection, "final": final, "poster": poster, "game": game}
 
 

@@ -312,7 +312,7 @@ def _recipes() -> dict[str, Config]:
         model=Model(network="poster", input_size=80, crop=1.25),
         epochs=60.0,
     )
-    fast = Config(epochs=100.0, loss=Loss(target_scale=1.2), optimiser=Optimiser(learning_rate=4e-3))
+    fast = Config(epochs=100.0, loss=Loss(target_scale=1.2), optimiser=Optimiser(learning_rate=8e-3))
     losses = {"sam": {"name": "sam"}, "laplacekl": {"name": "laplace_kl"}}
     bases = {
         f"poster-{label.replace('/', '_')}": override(poster, model={"width": width})
