@@ -233,6 +233,14 @@ def test_a_separable_block_is_residual_where_shapes_allow(rng):
         np.testing.assert_allclose(made, x if residual else np.zeros(made.shape), atol=1e-6)
 
 
+def test_a_residual_block_starts_as_the_identity(rng):
+    x = jnp.asarray(np.abs(rng.normal(size=(2, 4, 4, 6))), jnp.float32)
+    made, _ = jax.jit(lambda x: networks.Separable(6).init_with_output(jax.random.key(0), x, train=True))(x)
+    np.testing.assert_allclose(made, x, atol=1e-6)
+    made, _ = jax.jit(lambda x: networks.Separable(8).init_with_output(jax.random.key(0), x, train=True))(x)
+    assert np.std(made) > 0.1
+
+
 @pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 1, 4, 2), (1, 2, 1, 1)])
 def test_doubling_is_bilinear_resizing(shape, rng):
     x = rng.normal(size=shape).astype(np.float32)
