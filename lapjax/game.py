@@ -225,11 +225,11 @@ def step(
         if measure:
             apart = {"supervised": backward(pull)[0], "adversarial": backward(push)[0]}
             apart = _mean_over_devices(apart, axis)
-            metrics |= {f"gradient_norm_{name}": optax.global_norm(tree) for name, tree in apart.items()}
+            metrics |= {f"gradient_norm_{name}": optax.tree.norm(tree) for name, tree in apart.items()}
         pull = pull + push
     (gradient,) = backward(pull)
     gradient = _mean_over_devices(gradient, axis)
-    metrics = _mean_over_devices(metrics, axis) | {"gradient_norm": optax.global_norm(gradient)}
+    metrics = _mean_over_devices(metrics, axis) | {"gradient_norm": optax.tree.norm(gradient)}
     changes, opt_state = players.generator_optimiser.update(
         gradient, state.generator.opt_state, state.generator.params
     )

@@ -148,7 +148,7 @@ def masked_mean(values: Float[Array, "*b"], mask: Bool[Array, "*b"]) -> Float[Ar
     return jnp.where(mask, values, 0.0).sum() / jnp.maximum(mask.sum(), 1)
 
 
-def discriminator_loss(real: Float[Array, "*b"], fake: Float[Array, "*b"]) -> Float[Array, ""]:
+def discriminator_loss(real: Float[Array, "*r"], fake: Float[Array, "*f"]) -> Float[Array, ""]:
     """D's side of eq. (4), to minimise: -mean log D(real) - mean log(1 - D(fake)), from logits."""
     return jax.nn.softplus(-real).mean() + jax.nn.softplus(fake).mean()
 
