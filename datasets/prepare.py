@@ -105,8 +105,6 @@ def prepare(
     }
     options = {option: value for option, value in options.items() if value is not None}
     cls = _builder_class(name, options)
-    if source is None and name != "toy_faces":
-        raise LapjaxError(f"{name} needs the folder of its images: give --source DIR")
     dataset = name if dataset_name is None else dataset_name
     if not re.fullmatch(r"[a-z][a-z0-9_]*", dataset):
         raise LapjaxError(f"dataset name {dataset!r}: use lower-case letters, digits and _, a letter first")

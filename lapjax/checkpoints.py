@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,9 +69,16 @@ def load_run(directory: str | os.PathLike, *, which: str = "best") -> Run:
     return Run(config, scheme, variables, step, info)
 
 
+def _shapes(tree) -> dict[str, tuple[int, ...]]:
+    """The shape of every leaf by the words of its path, the same for a dataclass and for a dict of its fields."""
+    return {
+        ".".join(re.findall(r"\w+", jax.tree_util.keystr(path))): tuple(np.shape(leaf))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
 def _check_shapes(found, wanted, path) -> None:
-    have = {jax.tree_util.keystr(k): v.shape for k, v in jax.tree_util.tree_leaves_with_path(found)}
-    want = {jax.tree_util.keystr(k): v.shape for k, v in jax.tree_util.tree_leaves_with_path(wanted)}
+    have, want = _shapes(found), _shapes(wanted)
     for name in sorted(have.keys() | want.keys()):
         if have.get(name) != want.get(name):
             raise LapjaxError(
@@ -236,8 +244,14 @@ class RunDirectory:
             return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=cpu)
 
         try:
+            if like is not None:
+                # Asked for other shapes, orbax leaves failed tasks behind that complain later.
+                stored = ocp.StandardCheckpointer().metadata(self.path / which / str(step) / "default")
+                _check_shapes(stored.item_metadata.tree, like, self.path / which)
             args = ocp.args.StandardRestore(None if like is None else jax.tree.map(describe, like))
             return step, self._manager(which).restore(step, args=args)
+        except LapjaxError:
+            raise
         except Exception as error:  # what orbax and tensorstore raise depends on where the damage is
             raise LapjaxError(
                 f"the checkpoint of step {step} in {self.path / which} cannot be read ({_first_line(error)}): it is "
