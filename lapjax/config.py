@@ -334,7 +334,7 @@ def _recipes() -> dict[str, Config]:
         bases["poster-1"], loss={"direction": "q||p"}, augment={"enabled": False}, optimiser={"ema": 0.0}
     )
     toy = override(
-        fast, dataset="toy_faces", epochs=16.0, evaluate_every=4.0, model={"channels": 16, "input_size": 64}
+        fast, dataset="toy_faces", epochs=24.0, evaluate_every=6.0, model={"channels": 16, "input_size": 64}
     )
     for loss, change in losses.items():
         recipes[f"toy-{loss}"] = override(toy, loss=change)
