@@ -71,7 +71,7 @@ class Model:
         _demand(self.crop >= 1, f"model.crop {self.crop} must be at least 1: the crop holds the landmark box")
         _demand(self.beta > 0, f"model.beta {self.beta} must be above 0")
         _demand(0 <= self.dropout < 1, f"model.dropout {self.dropout} must be in [0, 1)")
-        _demand(round(64 * self.width) >= 1, f"model.width {self.width} leaves no channel: at least 1/64")
+        _demand(1 / 64 <= self.width <= 16, f"model.width {self.width} must be from 1/64 to 16")
         _demand(self.channels >= 1, f"model.channels {self.channels} must be at least 1")
 
     @property
@@ -237,7 +237,7 @@ class Config:
         for name in ("batch_size", "unlabelled_batch_size"):
             _demand(getattr(self, name) >= 1, f"{name} {getattr(self, name)} must be at least 1")
         for name in ("epochs", "evaluate_every"):
-            _demand(getattr(self, name) > 0, f"{name} {getattr(self, name)} must be above 0")
+            _demand(0 < getattr(self, name) < 1e6, f"{name} {getattr(self, name)} must be above 0 and finite")
         for name in ("train_limit", "unlabelled_limit"):
             value = getattr(self, name)
             _demand(value is None or value >= 1, f"{name} {value} must be at least 1")
