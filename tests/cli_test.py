@@ -1,0 +1,305 @@
+import importlib
+import inspect
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lapjax import cli, commands, data
+from lapjax.config import RECIPES, get_recipe, override
+from lapjax.datasets.toy_faces import SPLITS, generate
+
+# `lapjax.train` is the function; this is its module.
+training = importlib.import_module("lapjax.train")
+
+
+@pytest.fixture(autouse=True)
+def _terminal(monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("LAPJAX_DATA_DIR", str(tmp_path / "prepared"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that is to fail with status 2 and gives what it says."""
+
+    def run(*argv):
+        assert cli.main(list(argv)) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and "Traceback" not in err
+        return " ".join(err.replace("│", " ").split())
+
+    return run
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Training that trains nothing: `calls` holds what it was given, `outcome` what it is to return."""
+
+    class Training:
+        calls = []
+        outcome = training.Outcome(step=9, steps=9, best_nme=4.5, stopped=None, seconds=100.0)
+
+        def __call__(self, config, out, **options):
+            self.calls.append((config, out, options))
+            return self.outcome
+
+    fake = Training()
+    monkeypatch.setattr(training, "train", fake)
+    return fake
+
+
+def run(line):
+    return cli.main(shlex.split(line))
+
+
+def small_toy(monkeypatch):
+    for split in SPLITS:
+        monkeypatch.setitem(SPLITS, split, 3)
+
+
+@pytest.mark.parametrize("argv", [[], ["-h"], ["--help"]])
+def test_help_is_a_page(capsys, argv):
+    assert cli.main(argv) == 0
+    page = capsys.readouterr().out
+    assert max(map(len, page.splitlines())) <= 100
+    assert all(f"\n  {command} " in page for command in cli.COMMANDS)
+
+
+def test_help_shows_commands_that_parse(trained):
+    for line in cli.__doc__.splitlines():
+        if "lapjax train " in line:
+            assert run(line.partition("  #")[0].replace("lapjax", "")) == 0
+    assert len(trained.calls) == 4
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_and_option_has_help(capsys, command):
+    assert cli.main([command, "--help"]) == 0
+    page = capsys.readouterr().out
+    assert max(map(len, page.splitlines())) <= 100
+    documented = inspect.getdoc(getattr(commands, command))
+    for name in inspect.signature(getattr(commands, command)).parameters:
+        assert name == "config" or f"\n  {name}: " in documented
+
+
+def test_train_help_shows_the_values_of_the_recipe(capsys):
+    cli.main(["train", "toy-sam", "--help"])
+    assert f"(default: {get_recipe('toy-sam').epochs})" in capsys.readouterr().out
+
+
+def test_a_console_script_parses_the_process_arguments():
+    done = subprocess.run(
+        [sys.executable, "-m", "lapjax", "trian"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 2
+    assert done.stderr == "lapjax: unknown command 'trian': did you mean 'train'?\n"
+
+
+def test_the_help_needs_neither_jax_nor_tyro():
+    code = "import sys; from lapjax.cli import main; main([]); assert not {'jax', 'tyro', 'rich'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=300)
+
+
+def test_what_train_takes_reaches_train(trained, capsys):
+    argv = (
+        "train fast-medium-laplacekl --out run --epochs 40 --seed 1 --loss.direction q||p --model.crop 1.25"
+    )
+    argv += " --dataset pack.npz --unlabelled lfw --game.adversary --placement pmap --resume --data-dir data"
+    assert run(argv) == 0
+    config, out, options = trained.calls[0]
+    assert config == override(
+        get_recipe("fast-medium-laplacekl"),
+        epochs=40.0,
+        seed=1,
+        loss={"direction": "q||p"},
+        model={"crop": 1.25},
+        dataset="pack.npz",
+        unlabelled="lfw",
+        game={"adversary": True},
+        placement="pmap",
+    )
+    assert (str(out), options["resume"], str(options["data_dir"])) == ("run", True, "data")
+    assert "run: 9 steps in 2 min, best validation NME 4.50 %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_training_says_so(trained, capsys, number):
+    trained.outcome = training.Outcome(step=4, steps=9, best_nme=np.inf, stopped=number, seconds=1.0)
+    assert cli.main(["train", "toy-sam", "--out", "run"]) == 128 + number
+    assert capsys.readouterr().out == "saved at step 4 of 9, continue with --resume\n"
+
+
+def test_several_processes_start_before_training(trained, monkeypatch):
+    from lapjax import sharding
+
+    monkeypatch.setattr(sharding, "start_processes", lambda *given: trained.calls.append(given))
+    argv = "train toy-sam --out run --coordinator localhost:1234 --processes 2 --process-index 0"
+    assert run(argv) == 0
+    assert trained.calls[0] == ("localhost:1234", 2, 0) and len(trained.calls) == 2
+
+
+def test_unknown_recipe_and_option_suggest_the_nearest(refused):
+    assert "did you mean 'toy-sam'?" in refused("train", "toy-sma", "--out", "run")
+    assert "--epochs" in refused("train", "toy-sam", "--out", "run", "--epocs", "3")
+    assert "--model.input-size" in refused("train", "toy-sam", "--out", "run", "--model.inputsize", "32")
+    assert "--split" in refused("evaluate", "run", "--splits", "test")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("train", "name the recipe first"),
+        ("train --out run toy-sam", "name the recipe first"),
+        ("train toy-sam", "--out"),
+        ("train toy-sam --out run --epochs -3", "epochs -3.0 must be above 0"),
+        ("train toy-sam --out run --batch-size many", "'many'"),
+        (
+            "train toy-sam --out run --loss.name sma",
+            "choose one of laplace_kl, laplace_nll, gaussian_kl, sam",
+        ),
+        ("train toy-sam --out run --game.adversary", "the game needs unlabelled faces"),
+        ("train toy-sam --out run --processes 2", "several processes need --coordinator"),
+        ("train fast-small-sam --out run", "prepare it with `lapjax prepare`"),
+        ("evaluate nowhere", "is not a run: it has no config.json"),
+        ("evaluate nowhere --json missing/out.json", "cannot write missing/out.json"),
+        ("evaluate nowhere --json .", "is a folder"),
+        ("prepare the300w", "the300w needs the folder of its images: give --source DIR"),
+        ("prepare the300 --source .", "the300w"),
+        ("prepare the300w --source nowhere", "nowhere"),
+        ("prepare face_folder --source . --points points.csv", "face_folder has no option 'points'"),
+        ("prepare toy_faces --source .", "leave the source out"),
+        ("prepare toy_faces --limit 3", "name it with --pack FILE"),
+        ("prepare lfw --pack lfw.npz", "no prepared set 'lfw'"),
+        ("prepare face_folder --name lfw --pack lfw.npz", "`lapjax prepare lfw --pack lfw.npz`"),
+        ("prepare toy_faces --pack missing/toy.npz", "cannot write missing/toy.npz"),
+    ],
+)
+def test_bad_input_is_one_message_and_nothing_is_made(refused, tmp_path, argv, said):
+    assert said in refused(*argv.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_anywhere(monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", interrupt)
+    assert cli.main(["train", "toy-sam", "--out", "run"]) == 130
+    assert capsys.readouterr().err == "lapjax: interrupted\n"
+
+
+def test_a_missing_package_is_named(monkeypatch, refused):
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    assert refused("recipes") == "lapjax: this command needs tyro: `pip install lapjax[train]`"
+
+
+def test_prepare_and_pack_toy_faces(monkeypatch, capsys, tmp_path):
+    small_toy(monkeypatch)
+    assert run("prepare toy_faces --chip-size 64") == 0
+    assert "toy_faces: 68 points, 64 px chips" in capsys.readouterr().out
+    assert run("prepare toy_faces --chip-size 48") == 0
+    assert data.load("toy_faces", "test").images.shape == (3, 48, 48, 3)
+    assert run("prepare toy_faces --pack toy.npz --limit 2 --pack-chip-size 32 --pack-quality 80") == 0
+    assert "train 2, validation 2, calibration 2, test 2, unlabelled 2; 32 px" in capsys.readouterr().out
+    faces = data.load("toy.npz", "test")
+    assert faces.images.shape == (2, 32, 32, 3) and faces.meta["quality"] == 80
+
+
+def test_prepare_a_folder_and_pack_it_at_once(capsys, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for i in range(3):
+        Image.new("RGB", (40, 40), (i * 40, 100, 50)).save(tmp_path / "photos" / f"{i}.jpg")
+    argv = "prepare face_folder --source photos --name lfw --box 20,20,20 --chip-size 32 --pack lfw.npz"
+    assert run(argv) == 0
+    assert "lfw: unlabelled, 32 px chips" in capsys.readouterr().out
+    assert data.splits("lfw") == data.splits("lfw.npz") == {"train": 3}
+
+
+def test_recipes(capsys):
+    assert cli.main(["recipes"]) == 0
+    table = capsys.readouterr().out
+    assert "…" not in table
+    assert all(name in table for name in RECIPES if "+" not in name)
+    assert cli.main(["recipes", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows.keys() == RECIPES.keys()
+    # PAPER: the generator's parameters at the five widths, and Table 1.
+    counts = {"1_16": 17_408, "1_8": 39_828, "1_4": 128_060, "1_2": 478_092, "1": 1_872_428}
+    for width, count in counts.items():
+        assert rows[f"poster-{width}-sam"]["parameters"] == count
+    assert rows["poster-1-laplacekl+d-70k"]["reported"] == {"common": 3.19, "challenge": 6.87, "full": 3.91}
+    assert rows["poster-1-laplacekl+d-70k"]["unlabelled"] == 70_000
+    assert rows["fast-small-sam"]["reported"] is None
+
+
+def test_train_stop_resume_evaluate(tmp_path):
+    splits = {split: generate(split, 16, size=64) for split in ("train", "validation", "test")}
+    data.write_pack("toy.npz", splits)
+    # Two of the three compile the same step; none of them needs it fast.
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    }
+
+    def start(*argv):
+        argv = [sys.executable, "-m", "lapjax", *argv]
+        return subprocess.Popen(
+            argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def finish(process):
+        out, err = process.communicate(timeout=600)
+        return process.returncode, out, err
+
+    train = shlex.split(
+        "train poster-1_16-laplacekl --out run --dataset toy.npz --batch-size 8 --epochs 100"
+        " --evaluate-every 100 --model.input-size 32 --augment.no-enabled"
+    )
+    process = start(*train)
+    assert "loss" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    status, out, err = finish(process)
+    assert status == 143, err
+    assert out.startswith("saved at step ") and out.endswith(" of 200, continue with --resume\n")
+
+    assert finish(start(*train)) == (
+        2,
+        "",
+        f"lapjax: {tmp_path / 'run'} holds a run already: continue it with --resume, or choose another --out\n",
+    )
+    status, out, err = finish(start(*train, "--resume"))
+    assert status == 0, err
+    assert out.startswith("run: 200 steps in ")
+    assert "validation NME" in err
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == sorted(set(steps)) and steps[-1] == 200
+
+    status, out, err = finish(start("evaluate", "run", "--split", "test", "--json", "test.json"))
+    assert status == 0, err
+    assert "toy_faces test, box: tight box of the true landmarks" in out
+    result = json.loads((tmp_path / "test.json").read_text())
+    keys = {
+        "nme",
+        "failure_rate",
+        "auc",
+        "scale_mean",
+        "scale_mean_percent",
+        "images",
+        "subsets",
+        "conditions",
+    }
+    assert result.keys() == keys
+    assert result["images"] == 16 and result["subsets"].keys() == {"toy"}
+    expected = {"split": "test", "train_faces": 16, "step": 200, "checkpoint": "best", "seed": 0}
+    assert expected.items() <= result["conditions"].items()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
