@@ -175,6 +175,9 @@ class Resident:
     int32 indices. `gather` runs inside.
     """
 
+    device_axes = {"faces": 0, "indices": None}
+    """Where `put` added an axis of devices, the axis of each part of what `send` gives (pmap's `in_axes`)."""
+
     def __init__(self, faces: Faces, batch_size: int, seed: int, *, put=None):
         """`put` places the pytree of arrays, by default `jax.device_put`: give one that replicates for a mesh."""
         import jax
@@ -212,6 +215,9 @@ class Resident:
 
 class Streamed:
     """The same batches as `Resident`, decoded a few steps ahead on threads by grain, for sets that do not fit."""
+
+    device_axes = None
+    """As of `Resident`: the whole batch goes to every device."""
 
     def __init__(self, faces: Faces, batch_size: int, seed: int, *, threads: int = 4, ahead: int = 4):
         try:

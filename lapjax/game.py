@@ -178,6 +178,9 @@ def step(
     config, axis = players.config, players.axis
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     label_key, face_key, drop_key, game_key = jax.random.split(key, 4)
+    if axis is not None:  # else every device would drop and blur alike
+        index = jax.lax.axis_index(axis)
+        drop_key, game_key = (jax.random.fold_in(key, index) for key in (drop_key, game_key))
     shared = {"model": config.model, "config": config.augment, "flip": players.flip}
     crops = augment.augment(
         label_key, **_columns(labelled), chip_factor=players.chip_factor, places=places, **shared
@@ -277,9 +280,6 @@ def _contest(state, maps, crops, images, players, key):
     # A landmark without a label keeps G's own heatmap, else an empty one would tell D that the pair is real.
     real = jax.lax.stop_gradient(unit * jnp.where(crops.visible[:, None, None, :], ideal, own[:count]))
     real_key, fake_key = jax.random.split(key)
-    if axis is not None:
-        index = jax.lax.axis_index(axis)
-        real_key, fake_key = jax.random.fold_in(real_key, index), jax.random.fold_in(fake_key, index)
 
     def blur(key, pairs):
         if not game.instance_noise:
