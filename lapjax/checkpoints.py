@@ -194,14 +194,21 @@ class RunDirectory:
 
     def _manager(self, which: str) -> ocp.CheckpointManager:
         if which not in self._managers:
+            if self._locked:
+                (self.path / which).mkdir(exist_ok=True)
+            alone = jax.process_index()
             self._managers[which] = ocp.CheckpointManager(
                 self.path / which,
                 options=ocp.CheckpointManagerOptions(
                     max_to_keep=_KEPT[which],
                     enable_async_checkpointing=False,
+                    create=False,
                     # Whoever only reads must leave alone what a training is writing.
-                    create=self._locked,
                     cleanup_tmp_directories=self._locked,
+                    # One of several processes writes what they all hold, and waits for none of the others.
+                    multiprocessing_options=ocp.options.MultiprocessingOptions(
+                        primary_host=alone, active_processes={alone}
+                    ),
                 ),
             )
         return self._managers[which]

@@ -5,16 +5,18 @@ compiled step, each device taking its own rows of the global batch.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lapjax import game
 from lapjax.errors import LapjaxError
 
-__all__ = ["AXIS", "Placement", "start_processes"]
+__all__ = ["AXIS", "Placement", "agree", "from_first", "on_first", "start_processes"]
 
 AXIS = "batch"
 
@@ -27,14 +29,56 @@ def start_processes(
     Call it before anything else touches a device.
 
     Raises:
-      LapjaxError: only some of the three arguments are given.
+      LapjaxError: only some of the three arguments are given, or the processes cannot find each other.
     """
     given = [argument is not None for argument in (coordinator, processes, index)]
     if any(given) and not all(given):
         raise LapjaxError(
             "several processes need --coordinator HOST:PORT, --processes N and --process-index I"
         )
-    jax.distributed.initialize(coordinator, processes, index)
+    try:
+        jax.distributed.initialize(coordinator, processes, index)
+    except (ValueError, RuntimeError) as error:
+        raise LapjaxError(
+            f"cannot join the other processes ({str(error).splitlines()[0]}): start all of them with the same "
+            "--coordinator HOST:PORT and --processes N, and each with its own --process-index"
+        ) from error
+
+
+def from_first(tree):
+    """A pytree of arrays as the first process has it, on every process, as NumPy arrays of the same shapes."""
+    return multihost_utils.broadcast_one_to_all(tree)
+
+
+def agree(number: int | None) -> int | None:
+    """The largest of the numbers (None: none, else above 0) that the processes bring; all must call it together."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.process_allgather(np.int32(number or 0)).max()) or None
+
+
+def on_first(action: Callable[[], None]) -> None:
+    """Runs an action on the first process alone, such as writing a file; all must call it together.
+
+    Raises:
+      LapjaxError: what the action raised, on every process, so that none waits for the others in vain.
+    """
+    if jax.process_count() == 1:
+        action()
+        return
+    said, failure = np.zeros(1000, np.uint8), None
+    if jax.process_index() == 0:
+        try:
+            action()
+        except LapjaxError as error:
+            failure = error
+            text = np.frombuffer(str(error).encode()[: len(said)], np.uint8)
+            said[: len(text)] = text
+    said = bytes(from_first(said)).rstrip(b"\0")
+    if failure is not None:
+        raise failure
+    if said:
+        raise LapjaxError(said.decode(errors="replace"))
 
 
 class Placement:
@@ -69,7 +113,8 @@ class Placement:
     def put(self, tree):
         """A copy of a pytree on every device."""
         if self.kind == "jit":
-            return jax.device_put(tree, self._replicated)
+            # As NumPy arrays: what lies on a device of one process cannot be put on those of others.
+            return jax.device_put(jax.tree.map(np.asarray, tree), self._replicated)
         count = len(self.devices)
         stacked = jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (count, *np.shape(leaf))), tree)
         return jax.device_put(stacked, self._split)
@@ -119,15 +164,11 @@ class Placement:
         if self.kind == "jit":
             # Donating the state on a CPU gains nothing and warns.
             donate = () if self.devices[0].platform == "cpu" else (0,)
-            return jax.jit(on_mesh, donate_argnums=donate)
+            # Left to itself the compiler may split what it returns, and `one` would take a part for the whole.
+            return jax.jit(on_mesh, donate_argnums=donate, out_shardings=self._replicated)
         return jax.pmap(
             on_one,
             AXIS,
-            in_axes=(0, _device_axes(labelled), None if unlabelled is None else _device_axes(unlabelled)),
+            in_axes=(0, labelled.device_axes, None if unlabelled is None else unlabelled.device_axes),
             devices=self.devices,
         )
-
-
-def _device_axes(source):
-    """Resident chips lie on every device already; streamed batches and indices are sent to all."""
-    return {"faces": 0, "indices": None} if hasattr(source, "_faces") else None

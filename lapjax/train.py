@@ -1,5 +1,6 @@
 """The host loop: send a batch, step, log, validate, save. Everything that is computed is in `game.step`."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -18,7 +19,7 @@ from lapjax.config import Config
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import check_crop, predict, truth
-from lapjax.sharding import Placement
+from lapjax.sharding import Placement, agree, from_first, on_first
 
 __all__ = ["Outcome", "train"]
 
@@ -89,6 +90,8 @@ def train(
 ) -> Outcome:
     """Trains a generator, alone or in the game, into a run directory.
 
+    Several processes (`sharding.start_processes`) call it alike; the first alone reads and writes the run directory.
+
     Args:
       config: the run; `config.get_recipe` has one for every row of the poster's tables.
       out: the run directory, made when missing.
@@ -97,9 +100,9 @@ def train(
       data_dir: where prepared sets are, see `data.data_directory`.
       scheme: for a TFDS set that lapjax did not prepare.
       log_every: steps between lines of metrics.jsonl; a resumed game needs the same to be bit-identical.
-      report: called with every logged line.
+      report: called with every logged line, on the first process.
       stop: asked before each step with its number; a signal's number ends the run with a checkpoint. By default
-        SIGINT and SIGTERM do.
+        SIGINT and SIGTERM do. Several processes stop together, at a multiple of `log_every`, when one is asked.
 
     Raises:
       LapjaxError: bad data or options, before anything is written; a directory in use or of another run; a loss that
@@ -120,10 +123,10 @@ def train(
     }
     directory = RunDirectory(out)
     loop = _Loop(config, faces, placement, directory, log_every, report or (lambda line: None))
-    with (
-        directory.open_for_training(config, faces.labelled.scheme, info, resume=resume),
-        _Signals() as signals,
-    ):
+    opened = directory.open_for_training(config, faces.labelled.scheme, info, resume=resume)
+    with contextlib.ExitStack() as stack:
+        on_first(lambda: stack.enter_context(opened))
+        signals = stack.enter_context(_Signals())
         return loop.run(stop or signals.asked)
 
 
@@ -193,20 +196,16 @@ class _Loop:
         self.heldout_accuracy = heldout_accuracy
 
     def run(self, asked: Callable[[int], int | None]) -> Outcome:
-        state = game.init(jax.random.key(self.config.seed), self.players)
-        if self.directory.latest("last") is not None:
-            _, state = self.directory.restore("last", state)
+        state = self._begin()
         self.saved = step = int(state.step)
-        self.directory.rewind(step)
-        self.best = self._best_so_far()
         state = self.placement.put(state)
         self.pending: list[list[tuple[int, dict]]] = []
         window: list[tuple[int, dict]] = []
         start = self.mark = time.perf_counter()
         self.mark_step, self.outside = step, 0.0
-        stopped = None
+        self.signal = stopped = None
         while step < self.steps:
-            stopped = asked(step)
+            stopped = self._stopped(asked, step)
             if stopped is not None:
                 break
             state, measured = self._step(state, step)
@@ -224,6 +223,30 @@ class _Loop:
         if stopped is not None and step > self.saved:
             self._settle(state, window, step, validate=False)
         return Outcome(step, self.steps, self.best, stopped, time.perf_counter() - start)
+
+    def _begin(self) -> game.State:
+        """A fresh state, or that of the last checkpoint with the log and the best model rewound to it."""
+        state, self.best = game.init(jax.random.key(self.config.seed), self.players), math.inf
+
+        def resume():
+            nonlocal state
+            if self.directory.latest("last") is not None:
+                _, state = self.directory.restore("last", state)
+            self.directory.rewind(int(state.step))
+            self.best = self._best_so_far()
+
+        on_first(resume)
+        state, best = from_first((state, np.float32(self.best)))
+        if jax.process_index():
+            self.best = float(best)
+        return state
+
+    def _stopped(self, asked, step) -> int | None:
+        """The signal to stop by. None of several processes may stop alone, so they ask each other now and then."""
+        self.signal = self.signal or asked(step)
+        if jax.process_count() == 1:
+            return self.signal
+        return agree(self.signal) if step % self.log_every == 0 else None
 
     def _step(self, state, step):
         before = time.perf_counter()
@@ -273,18 +296,17 @@ class _Loop:
             "seconds_left": (self.steps - step) / rate,
         }
         self.mark, self.mark_step, self.outside = now, step, 0.0
-        self._write(line)
+        on_first(lambda: self._write(line))
 
     def _write(self, line: dict) -> None:
         line = {"steps": self.steps, **line}
-        if jax.process_index() == 0:
-            try:
-                with open(self.directory.log, "a") as log:
-                    log.write(json.dumps(line) + "\n")
-            except OSError as error:
-                raise LapjaxError(
-                    f"cannot write {self.directory.log}: {error.strerror or error}; free some space, then --resume"
-                ) from error
+        try:
+            with open(self.directory.log, "a") as log:
+                log.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise LapjaxError(
+                f"cannot write {self.directory.log}: {error.strerror or error}; free some space, then --resume"
+            ) from error
         self.report(line)
 
     def _settle(self, state, window, step, *, validate: bool) -> None:
@@ -296,13 +318,19 @@ class _Loop:
         host = self.placement.one(state)
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(host)):
             raise self._diverged(f"a parameter or an optimiser's moment is not finite at step {step}")
-        if validate:
-            nme, line = self._validate(host)
-            if nme < self.best:
-                self.directory.save("best", step, host.average)
-                self.best = nme
-            self._write({"step": step, "epoch": step / self.per_epoch, **line})
-        self.directory.save("last", step, host)
+        validated = self._validate(host) if validate else None
+
+        def keep():
+            if validated is not None:
+                nme, line = validated
+                if nme < self.best:
+                    self.directory.save("best", step, host.average)
+                self._write({"step": step, "epoch": step / self.per_epoch, **line})
+            self.directory.save("last", step, host)
+
+        on_first(keep)
+        if validated is not None:
+            self.best = min(self.best, validated[0])
         self.saved = step
         self.mark, self.mark_step, self.outside = time.perf_counter(), step, 0.0
 

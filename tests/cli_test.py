@@ -171,7 +171,7 @@ def test_unknown_recipe_and_option_suggest_the_nearest(refused):
         ("evaluate nowhere", "is not a run: it has no config.json"),
         ("evaluate nowhere --json missing/out.json", "cannot write missing/out.json"),
         ("evaluate nowhere --json .", "is a folder"),
-        ("prepare the300w", "the300w needs the folder of its images: give --source DIR"),
+        ("prepare the300w", "no source folder given: say where the images are with --source DIR"),
         ("prepare the300 --source .", "the300w"),
         ("prepare the300w --source nowhere", "nowhere"),
         ("prepare face_folder --source . --points points.csv", "face_folder has no option 'points'"),

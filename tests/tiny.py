@@ -12,15 +12,12 @@ from lapjax.schemes import SCHEMES, Scheme, anonymous
 CHIP, FACTOR = 48, 1.8
 # Both eye distances, and nothing hidden about which point is which.
 EYES = Scheme("eyes", ("left", "right", "nose", "chin"), (1, 0, 2, 3), (0, 1), ((0,), (1,)), ((0, 2, 1),))
+_QUICK = "jax_disable_most_optimizations"
+_FOLDER = "jax_compilation_cache_dir"
+_WORTH = "jax_persistent_cache_min_compile_time_secs"
 _PLACES = {
     "eyes": [(15, 18), (32, 18), (24, 25), (24, 36)],
     "five": [(16, 18), (31, 18), (24, 25), (18, 32), (30, 32)],
-}
-# What the compiled programs of a test and of its subprocesses have in common.
-_COMPILER = {
-    "jax_disable_most_optimizations": True,
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_compilation_cache_dir": None,
 }
 
 
@@ -101,13 +98,14 @@ def assert_same(a, b):
 
 @pytest.fixture(scope="module", autouse=True)
 def compiler(tmp_path_factory):
-    """Every program of a module is compiled once, quickly; a dict of the settings, for a subprocess's environment."""
-    wanted = _COMPILER | {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled"))}
-    before = {name: getattr(jax.config, name) for name in wanted}
-    for name, value in wanted.items():
+    """A module's programs are compiled quickly, and once; the settings as a subprocess's environment."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    kept = {name: getattr(jax.config, name) for name in (_FOLDER, _WORTH)}
+    settings = {_QUICK: True, _FOLDER: folder, _WORTH: 0.0}
+    for name, value in settings.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
-    yield {name.upper(): str(value) for name, value in wanted.items()}
-    for name, value in before.items():
+    yield {name.upper(): str(value) for name, value in settings.items()}
+    for name, value in {_QUICK: False, **kept}.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
