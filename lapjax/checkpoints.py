@@ -253,8 +253,9 @@ class RunDirectory:
         try:
             if like is not None:
                 # Asked for other shapes, orbax leaves failed tasks behind that complain later.
-                stored = ocp.StandardCheckpointer().metadata(self.path / which / str(step) / "default")
-                _check_shapes(stored.item_metadata.tree, like, self.path / which)
+                with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+                    stored = handler.metadata(self.path / which / str(step) / "default").tree
+                _check_shapes(stored, like, self.path / which)
             args = ocp.args.StandardRestore(None if like is None else jax.tree.map(describe, like))
             return step, self._manager(which).restore(step, args=args)
         except LapjaxError:
