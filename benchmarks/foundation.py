@@ -39,7 +39,6 @@ def cells() -> dict[str, dict]:
         "pq-t1.2": short,
         "sam": variant(loss={"name": "sam"}),
         "pq-t2": variant(loss={"target_scale": 2.0}),
-        "qp-t8-1.2": variant(loss={"direction": "q||p", "target_start": 8.0}),
         "crop1.25": variant(model={"crop": 1.25}),
         "weak-augmentation": variant(
             augment={
@@ -51,15 +50,30 @@ def cells() -> dict[str, dict]:
                 "colour": 0.15,
             }
         ),
+        "moderate-augmentation": variant(
+            augment={"rotation": 20.0, "scale": 0.15, "occlusion": 0.2, "blur": 0.1, "colour": 0.2}
+        ),
+        "batch16": variant(batch_size=16),
+        "batch16-moderate": variant(
+            batch_size=16,
+            augment={"rotation": 20.0, "scale": 0.15, "occlusion": 0.2, "blur": 0.1, "colour": 0.2},
+        ),
         "qp-t1.2": variant(loss={"direction": "q||p"}),
         "pq-t0.8": variant(loss={"target_scale": 0.8}),
         "nll": variant(loss={"name": "laplace_nll"}),
+        "qp-t8-1.2": variant(loss={"direction": "q||p", "target_start": 8.0}),
+        "qp-t4-2": variant(loss={"direction": "q||p", "target_scale": 2.0, "target_start": 4.0}),
     }
     final = {
         f"fast-{loss}-s{seed}": override(get_recipe(f"{FAST}-{loss}"), seed=seed, epochs=60.0)
         for seed in range(3)
         for loss in ("laplacekl", "sam")
     }
+    for rate in (1e-3, 3e-3):
+        selection[f"poster-lr{rate:g}"] = override(
+            get_recipe(f"{POSTER}-laplacekl"),
+            epochs=8.0, evaluate_every=2.0, optimiser={"learning_rate": rate},
+        )
     poster = {f"poster-{loss}-s0": get_recipe(f"{POSTER}-{loss}") for loss in ("laplacekl", "sam")}
     game = {"fast-laplacekl+d-10k-s0": override(get_recipe(f"{FAST}-laplacekl+d-10k"), epochs=60.0)}
     return {"selection": selection, "final": final, "poster": poster, "game": game}
@@ -89,7 +103,7 @@ def record(directory, faces) -> dict:
     """A trained run's errors on a split, with its configuration."""
     trained = load_run(directory)
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
     )
     conditions = config_conditions(trained.config) | {
         "train_faces": trained.info["labelled"],

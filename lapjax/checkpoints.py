@@ -244,7 +244,10 @@ class RunDirectory:
         """
         step = self.latest(which)
         if step is None:
-            raise LapjaxError(f"{self.path} has no {which} checkpoint yet: train it further with --resume")
+            other = " or ask for its last checkpoint" if which == "best" and self.latest("last") else ""
+            raise LapjaxError(
+                f"{self.path} has no {which} checkpoint yet: train it further with --resume{other}"
+            )
         cpu = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
 
         def describe(leaf):

@@ -58,6 +58,7 @@ class Model:
     beta: float = 1.0
     """Multiplies the heatmaps before the softmax."""
     dropout: float = 0.0
+    """Of the features before the heatmaps in the fast network, between the stages in the poster's."""
     dtype: str = "float32"
     """What the layers compute in: "float32" or "bfloat16". Parameters are float32 either way."""
 
@@ -131,6 +132,7 @@ class Game:
     r1: float = 0.0
     """Weight of the R1 gradient penalty on real heatmaps."""
     learning_rate: float = 1e-4
+    """Of D's Adam, constant."""
     features: tuple[int, ...] = (64, 128, 256)
     """Channels of D's strided convolutions."""
 
@@ -185,8 +187,11 @@ class Optimiser:
     """Adam on G: warm-up, then a cosine to `final` of the peak."""
 
     learning_rate: float = 1e-3
+    """The peak."""
     warmup_steps: int = 200
+    """Steps of linear warm-up, at most half of the run."""
     final: float = 0.01
+    """The last step's learning rate as a share of the peak."""
     weight_decay: float = 1e-5
     """L2, added to the gradient."""
     clip: float = 1.0
@@ -208,25 +213,37 @@ class Config:
     """A whole training run."""
 
     model: Model = field(default_factory=Model)
+    """The generator and its input."""
     loss: Loss = field(default_factory=Loss)
+    """Of labelled faces."""
     game: Game = field(default_factory=Game)
+    """Against D, over unlabelled faces."""
     augment: Augmentation = field(default_factory=Augmentation)
+    """Of every training crop, labelled or not."""
     optimiser: Optimiser = field(default_factory=Optimiser)
+    """Of G."""
     dataset: str = "the300w"
     """A prepared set, or a pack file (*.npz)."""
     train_split: str = "train"
+    """Of that set."""
     validation_split: str = "validation"
+    """Of that set; it chooses the best checkpoint."""
     train_limit: int | None = None
     """Only the first so many labelled faces."""
     unlabelled: str | None = None
     """A set or pack of unlabelled faces for the game."""
     unlabelled_split: str = "train"
+    """Of that set."""
     unlabelled_limit: int | None = None
+    """Only the first so many unlabelled faces."""
     batch_size: int = 32
+    """Labelled faces a step, over all devices."""
     unlabelled_batch_size: int = 32
+    """Unlabelled faces a step, over all devices."""
     epochs: float = 100.0
     """Passes over the labelled set."""
     seed: int = 0
+    """Of the parameters, the order of the faces, the augmentation and the dropout."""
     evaluate_every: float = 5.0
     """Epochs between validations, each of which saves a checkpoint."""
     placement: str = "jit"

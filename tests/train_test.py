@@ -111,21 +111,21 @@ def test_the_logged_nme_is_that_of_the_checkpoint(whole, pack):
 
 CASES = {
     # Augmentation, batch statistics and the moving average are all state.
-    "supervised": ({"model": {"network": "fast"}, "augment": {"enabled": True}}, (5,)),
-    # Stopped in the supervised warm-up, and in the game.
-    "game": ({"game": {"adversary": True}}, (1, 7)),
+    "supervised": ({"model": {"network": "fast"}, "augment": {"enabled": True}}, (5,), 2),
+    # Stopped in the supervised warm-up, and in the game; at every step with the gradients' norms.
+    "game": ({"game": {"adversary": True}}, (1, 7), 1),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_resuming_is_bit_identical(pack, tmp_path, case):
-    changes, stops = CASES[case]
+    changes, stops, log_every = CASES[case]
     config = tiny.config(pack, **changes)
-    run(config, tmp_path / "whole")
+    run(config, tmp_path / "whole", log_every=log_every)
     for stop in stops:
-        outcome = run(config, tmp_path / "parts", resume=stop != stops[0], stop_at=stop)
+        outcome = run(config, tmp_path / "parts", resume=stop != stops[0], stop_at=stop, log_every=log_every)
         assert (outcome.step, outcome.stopped, outcome.finished) == (stop, signal.SIGTERM, False)
-    assert run(config, tmp_path / "parts", resume=True).finished
+    assert run(config, tmp_path / "parts", resume=True, log_every=log_every).finished
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     (_, state), _ = contents(tmp_path / "whole")[0].values()
     assert bool(state["generator"]["batch_stats"]) == (case == "supervised")
@@ -263,6 +263,7 @@ def test_killed_at_any_moment_it_resumes(whole, pack, tmp_path, compiler):  # no
         )
         _, err = child.communicate(timeout=120)
         assert child.returncode in (0, -signal.SIGKILL), err
+        assert "WARNING" not in err
         killed += child.returncode != 0
     assert killed >= 3
     assert run(config, tmp_path, resume=True).finished
@@ -392,7 +393,7 @@ def test_a_discriminator_that_diverges_alone_is_not_saved(pack, tmp_path, monkey
 
     monkeypatch.setattr(MODULE.Placement, "one", lost)
     with pytest.raises(LapjaxError, match="not finite at step 6: the last good checkpoint, of step 3"):
-        run(tiny.config(pack, game={"adversary": True}), tmp_path)
+        run(tiny.config(pack, game={"adversary": True}), tmp_path, log_every=1)
 
 
 def full(*_, **__):
