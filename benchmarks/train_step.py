@@ -32,7 +32,7 @@ def measure(recipe: str, depthwise: str) -> dict:
     import numpy as np
 
     from lapjax import convolutions, data, game, networks, sharding
-    from lapjax.config import get_recipe
+    from lapjax.recipes import get_recipe
     from lapjax.schemes import get_scheme
 
     if depthwise == "grouped":

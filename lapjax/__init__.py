@@ -18,8 +18,8 @@ import types
 # Public name -> the module that defines it.
 _NAMES = {
     "Config": "config",
-    "RECIPES": "config",
-    "get_recipe": "config",
+    "RECIPES": "recipes",
+    "get_recipe": "recipes",
     "override": "config",
     "LapjaxError": "errors",
     "Scheme": "schemes",
@@ -37,6 +37,7 @@ _MODULES = {
     "augment",
     "checkpoints",
     "config",
+    "curves",
     "data",
     "datasets",
     "errors",
@@ -49,6 +50,7 @@ _MODULES = {
     "networks",
     "packs",
     "plots",
+    "recipes",
     "schemes",
     "sharding",
 }

@@ -42,8 +42,8 @@ import signal
 import sys
 import textwrap
 
-from lapjax.config import get_recipe
 from lapjax.errors import LapjaxError
+from lapjax.recipes import get_recipe
 
 __all__ = ["main"]
 

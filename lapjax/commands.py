@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lapjax.config import RECIPES, Config
+from lapjax.config import Config
 from lapjax.errors import LapjaxError
+from lapjax.recipes import RECIPES
 
 __all__ = ["evaluate", "prepare", "recipes", "train"]
 

@@ -1,7 +1,7 @@
-"""What a run is made of: frozen dataclasses, and `RECIPES`, a name for every row of the poster's tables.
+"""What a run is made of: frozen dataclasses, checked when they are made.
 
-`dataclasses.replace` changes a recipe; `to_dict` and `from_dict` carry one through JSON. Lengths are in input
-px unless they say otherwise.
+`override` changes one; `to_dict` and `from_dict` carry one through JSON. Lengths are in input px unless they
+say otherwise.
 """
 
 import dataclasses
@@ -12,9 +12,6 @@ from dataclasses import dataclass, field
 from lapjax.errors import LapjaxError
 
 __all__ = [
-    "FAST_CHANNELS",
-    "RECIPES",
-    "WIDTHS",
     "Augmentation",
     "Config",
     "Game",
@@ -22,13 +19,9 @@ __all__ = [
     "Model",
     "Optimiser",
     "from_dict",
-    "get_recipe",
     "override",
     "to_dict",
 ]
-
-WIDTHS = {"1/16": 1 / 16, "1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "1": 1.0}
-FAST_CHANNELS = {"small": 16, "medium": 24, "large": 32}
 
 
 def _choose(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -157,22 +150,22 @@ class Augmentation:
     """Random changes of every training crop; `Augmentation(enabled=False)` crops alone."""
 
     enabled: bool = True
-    rotation: float = 30.0
+    rotation: float = 20.0
     """Degrees, uniform both ways."""
     rotation_probability: float = 0.7
-    scale: float = 0.2
+    scale: float = 0.15
     """The crop is scaled by e^u, u uniform in +-scale."""
     shift: float = 0.06
     """Of the crop's side, uniform per axis."""
     flip: bool = True
     """Mirror half of the images, where the scheme knows which landmarks swap."""
-    colour: float = 0.3
+    colour: float = 0.2
     """Strength of the brightness, contrast and per-channel changes."""
     grey: float = 0.1
     """Probability of a grey image."""
-    blur: float = 0.2
+    blur: float = 0.1
     """Probability of a blur."""
-    occlusion: float = 0.4
+    occlusion: float = 0.2
     """Probability of one box of flat colour or noise over the image."""
 
     def __post_init__(self):
@@ -236,9 +229,9 @@ class Config:
     """Of that set."""
     unlabelled_limit: int | None = None
     """Only the first so many unlabelled faces."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Labelled faces a step, over all devices."""
-    unlabelled_batch_size: int = 32
+    unlabelled_batch_size: int = 16
     """Unlabelled faces a step, over all devices."""
     epochs: float = 100.0
     """Passes over the labelled set."""
@@ -309,53 +302,3 @@ def override(config, **changes):
 def _suggest(name: str, names) -> str:
     near = difflib.get_close_matches(name, list(names), n=1)
     return f": did you mean {near[0]!r}?" if near else f": choose one of {', '.join(names)}"
-
-
-def get_recipe(name: str) -> Config:
-    """The configuration of a named recipe.
-
-    Raises:
-      LapjaxError: no such recipe; suggests the nearest.
-    """
-    if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise LapjaxError(f"unknown recipe {name!r}: {hint}`lapjax recipes` lists them all")
-    return RECIPES[name]
-
-
-def _recipes() -> dict[str, Config]:
-    poster = Config(
-        model=Model(network="poster", input_size=80, crop=1.25),
-        epochs=60.0,
-    )
-    fast = Config(epochs=100.0, loss=Loss(target_scale=1.2), optimiser=Optimiser(learning_rate=8e-3))
-    losses = {"sam": {"name": "sam"}, "laplacekl": {"name": "laplace_kl"}}
-    bases = {
-        f"poster-{label.replace('/', '_')}": override(poster, model={"width": width})
-        for label, width in WIDTHS.items()
-    }
-    bases |= {
-        f"fast-{label}": override(fast, model={"channels": channels})
-        for label, channels in FAST_CHANNELS.items()
-    }
-    recipes = {}
-    for base, config in bases.items():
-        for loss, change in losses.items():
-            recipes[f"{base}-{loss}"] = override(config, loss=change)
-            for count in (10_000, 30_000, 50_000, 70_000):
-                recipes[f"{base}-{loss}+d-{count // 1000}k"] = override(
-                    config, loss=change, game={"adversary": True}, unlabelled="lfw", unlabelled_limit=count
-                )
-    recipes["poster-paper-laplacekl"] = override(
-        bases["poster-1"], loss={"direction": "q||p"}, augment={"enabled": False}, optimiser={"ema": 0.0}
-    )
-    toy = override(
-        fast, dataset="toy_faces", epochs=24.0, evaluate_every=6.0, model={"channels": 16, "input_size": 64}
-    )
-    for loss, change in losses.items():
-        recipes[f"toy-{loss}"] = override(toy, loss=change)
-    return recipes
-
-
-RECIPES = _recipes()

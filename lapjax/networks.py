@@ -150,7 +150,7 @@ class FastGenerator(nn.Module):
     """A depthwise-separable residual encoder-decoder with heatmaps at a quarter of the input's side.
 
     Stem of c channels at stride 2; stages of 2c, 4c and 6c at strides 4, 8 and 16 with 2, 5 and 5 separable
-    blocks; two additive skips on the way back to stride 4. Named sizes are in `config.FAST_CHANNELS`.
+    blocks; two additive skips on the way back to stride 4. Named sizes are in `recipes.FAST_CHANNELS`.
     """
 
     landmarks: int

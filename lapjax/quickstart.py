@@ -46,8 +46,9 @@ def quickstart(out: pathlib.Path, *, epochs: float | None = None) -> dict:
 
     from lapjax import data
     from lapjax.checkpoints import load_run
-    from lapjax.config import get_recipe, override
+    from lapjax.config import override
     from lapjax.evaluate import config_conditions, evaluate, write_json
+    from lapjax.recipes import get_recipe
 
     console = Console()
     try:

@@ -101,7 +101,7 @@ def train(
     Several processes (`sharding.start_processes`) call it alike; the first alone reads and writes the run directory.
 
     Args:
-      config: the run; `config.get_recipe` has one for every row of the poster's tables.
+      config: the run; `recipes.get_recipe` has one for every row of the poster's tables.
       out: the run directory, made when missing.
       resume: continue the run that is there, from its last checkpoint; on a CPU it ends bit-identical to one that was
         never stopped. Where there is none yet, start.

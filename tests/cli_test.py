@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from lapjax import cli, commands, data
-from lapjax.config import RECIPES, get_recipe, override
+from lapjax.config import override
 from lapjax.datasets.toy_faces import SPLITS, generate
+from lapjax.recipes import RECIPES, get_recipe
 
 # `lapjax.train` is the function; this is its module.
 training = importlib.import_module("lapjax.train")

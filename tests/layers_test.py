@@ -10,14 +10,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # Everything under datasets/ is `datasets`. A new room finds its place here first.
 LAYERS = [
-    ["errors", "config", "schemes", "geometry", "images", "cpu"],
+    ["errors", "config", "recipes", "schemes", "geometry", "images", "cpu"],
     ["heatmaps", "losses", "metrics", "convolutions"],
     ["networks"],
     ["packs", "data", "augment", "datasets"],
     ["game", "sharding"],
     ["checkpoints", "evaluate"],
     ["train"],
-    ["plots", "progress"],
+    ["plots", "curves", "progress"],
     ["quickstart"],
     ["commands"],
     ["cli"],

@@ -1,11 +1,11 @@
 """Figures: what they show where, files written whole or not at all, and logs in any state."""
 
-import json
 import os
 import sys
 
 import numpy as np
 import pytest
+from canvas import pixels, titles
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -15,16 +15,6 @@ from lapjax.errors import LapjaxError
 from lapjax.schemes import get_scheme
 
 SEGMENTS = get_scheme("300w").segments
-
-
-def pixels(figure, dpi=80):
-    """The figure as drawn, (H, W, 3) uint8."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def full_axes(inches=2.0):
@@ -39,35 +29,6 @@ def near(picture, colour):
     hit = np.abs(picture.astype(int) - rgb).sum(axis=-1) < 60
     assert hit.any()
     return np.argwhere(hit).mean(axis=0)
-
-
-def write_log(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def log_rows(count=200, *, game=False):
-    rows = []
-    for step in range(count):
-        row = {
-            "step": step,
-            "epoch": step / 10,
-            "loss": 2.0 / (1 + step),
-            "scale": 3.0,
-            "images_per_second": 90.0,
-        }
-        if step % 20 == 0:
-            row["nme"] = 20.0 / (1 + step / 20)
-        if game:
-            row |= {"d_real_accuracy": 0.7, "d_fake_accuracy": 0.8, "d_real_logit": 1.0, "d_fake_logit": -1.0}
-            row |= {"gradient_norm_supervised": 1.0, "gradient_norm_adversarial": 0.01}
-        rows.append(row)
-    return rows
-
-
-def titles(figure):
-    return [ax.get_title() for ax in figure.axes]
 
 
 def test_points_are_drawn_where_they_are():
@@ -160,59 +121,6 @@ def test_cumulative_errors_end_at_the_share_that_is_small_enough():
     pixels(figure)
 
 
-def test_a_supervised_run_has_no_panels_of_the_game(tmp_path):
-    log = write_log(tmp_path / "run" / "metrics.jsonl", log_rows())
-    figure = plots.training_curves([log])
-    assert titles(figure) == ["training loss", "validation NME", "scale b"]
-    assert figure.axes[1].get_xlabel() == "epoch"
-    np.testing.assert_allclose(figure.axes[1].lines[0].get_xdata(), np.arange(10) * 2.0)
-    assert pixels(figure).std() > 5
-
-
-def test_a_game_beside_a_supervised_run(tmp_path):
-    game = write_log(tmp_path / "game" / "metrics.jsonl", log_rows(game=True))
-    plain = write_log(tmp_path / "plain" / "metrics.jsonl", log_rows())
-    figure = plots.training_curves([game, plain])
-    assert titles(figure)[3:] == ["accuracy of D", "logits of D", "gradients of G"]
-    legends = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]
-    assert legends[0] == ["game", "plain"] and legends[5] == ["supervised", "adversarial"]
-    both = plots.training_curves({"one": game, "two": game})
-    named = [text.get_text() for text in both.axes[4].get_legend().get_texts()]
-    assert named == ["one, real", "one, fake", "two, real", "two, fake"]
-    styles = {
-        (line.get_color(), str(line.get_linestyle()))
-        for line in both.axes[4].lines
-        if line.get_alpha() is None
-    }
-    assert len(styles) == 4
-    pixels(both)
-
-
-def test_a_log_may_be_cut_short_lack_epochs_and_hold_no_numbers(tmp_path):
-    log = write_log(tmp_path / "metrics.jsonl", [{"step": 1, "loss": 1.0}, {"step": 2, "loss": float("nan")}])
-    log.write_text(log.read_text() + '{"step": 3, "lo')
-    figure = plots.training_curves({"killed": log})
-    (ax,) = figure.axes
-    assert ax.get_xlabel() == "step" and list(ax.lines[0].get_xdata()) == [1]
-
-
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [
-        (None, "cannot read.*metrics.jsonl"),
-        ("", "nothing to draw"),
-        ('{"step": 1}\n', "nothing to draw"),
-        ("no\n{}\n", "line 1 is not"),
-    ],
-)
-def test_logs_that_cannot_be_drawn(tmp_path, text, match):
-    log = tmp_path / "metrics.jsonl"
-    if text is not None:
-        log.write_text(text)
-    with pytest.raises(LapjaxError, match=match):
-        plots.training_curves([log])
-
-
 def test_a_figure_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "figure.png"
     path.write_bytes(b"before")
@@ -239,11 +147,11 @@ def test_a_folder_that_is_a_file_and_another_suffix_are_refused(tmp_path):
         plots.save(full_axes()[0], tmp_path / "figure.pdf")
 
 
-def test_the_style_stays_inside(tmp_path):
+def test_the_style_stays_inside():
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    plots.training_curves([write_log(tmp_path / "metrics.jsonl", log_rows(5))])
+    plots.ced(full_axes()[1], {"a": [1.0, 2.0]})
     assert dict(matplotlib.rcParams) == before
 
 

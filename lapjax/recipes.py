@@ -1,0 +1,69 @@
+"""A name for every row of the poster's tables, for the fast family and for the drawn faces.
+
+`config.override` changes a recipe; how the numbers were chosen is in results/foundation and the README.
+"""
+
+import difflib
+
+from lapjax.config import Config, Loss, Model, Optimiser, override
+from lapjax.errors import LapjaxError
+
+__all__ = ["FAST_CHANNELS", "RECIPES", "WIDTHS", "get_recipe"]
+
+WIDTHS = {"1/16": 1 / 16, "1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "1": 1.0}
+FAST_CHANNELS = {"small": 16, "medium": 24, "large": 32}
+
+
+def get_recipe(name: str) -> Config:
+    """The configuration of a named recipe.
+
+    Raises:
+      LapjaxError: no such recipe; suggests the nearest.
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise LapjaxError(f"unknown recipe {name!r}: {hint}`lapjax recipes` lists them all")
+    return RECIPES[name]
+
+
+def _recipes() -> dict[str, Config]:
+    poster = Config(
+        model=Model(network="poster", input_size=80, crop=1.25),
+        epochs=60.0,
+    )
+    fast = Config(epochs=130.0, loss=Loss(target_scale=1.2), optimiser=Optimiser(learning_rate=8e-3))
+    losses = {"sam": {"name": "sam"}, "laplacekl": {"name": "laplace_kl"}}
+    bases = {
+        f"poster-{label.replace('/', '_')}": override(poster, model={"width": width})
+        for label, width in WIDTHS.items()
+    }
+    bases |= {
+        f"fast-{label}": override(fast, model={"channels": channels})
+        for label, channels in FAST_CHANNELS.items()
+    }
+    recipes = {}
+    for base, config in bases.items():
+        for loss, change in losses.items():
+            recipes[f"{base}-{loss}"] = override(config, loss=change)
+            for count in (10_000, 30_000, 50_000, 70_000):
+                recipes[f"{base}-{loss}+d-{count // 1000}k"] = override(
+                    config, loss=change, game={"adversary": True}, unlabelled="lfw", unlabelled_limit=count
+                )
+    recipes["poster-paper-laplacekl"] = override(
+        bases["poster-1"], loss={"direction": "q||p"}, augment={"enabled": False}, optimiser={"ema": 0.0}
+    )
+    toy = override(
+        fast,
+        dataset="toy_faces",
+        batch_size=32,
+        epochs=24.0,
+        evaluate_every=6.0,
+        model={"channels": 16, "input_size": 64},
+    )
+    for loss, change in losses.items():
+        recipes[f"toy-{loss}"] = override(toy, loss=change)
+    return recipes
+
+
+RECIPES = _recipes()
