@@ -50,6 +50,10 @@ def cells() -> dict[str, dict]:
         "batch16-moderate-sam": override(short, loss=sam),
         "batch16-weak": override(short, augment=WEAK),
         "crop1.25": override(short, model={"crop": 1.25}),
+        "balance1": override(short, loss={"balance": 1.0}),
+        "balance0.5": override(short, loss={"balance": 0.5}),
+        "balance1-t2": override(short, loss={"balance": 1.0, "target_scale": 2.0}),
+        "no-flip": override(short, augment={"flip": False}),
         "nll": override(short, loss={"name": "laplace_nll"}),
     }
     for rate in (1e-3, 3e-3):

@@ -135,7 +135,12 @@ def _landmark_loss(loss: Loss, estimate: heatmaps.Estimate, target, t):
     if loss.name == "gaussian_kl":
         return losses.gaussian_kl(*estimate, target, target_scale=t)
     return losses.laplace_kl_loss(
-        *estimate, target, target_scale=t, direction=loss.direction, combine=loss.combine
+        *estimate,
+        target,
+        target_scale=t,
+        direction=loss.direction,
+        combine=loss.combine,
+        balance=loss.balance,
     )
 
 

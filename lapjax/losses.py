@@ -71,6 +71,7 @@ def laplace_kl_loss(
     target_scale: float | Float[Array, ""] = 1.0,
     direction: str = "q||p",
     combine: str = "axis",
+    balance: float = 0.0,
 ) -> Float[Array, "*b k"]:
     """The LaplaceKL loss of each landmark (eq. 2 and 3).
 
@@ -82,6 +83,10 @@ def laplace_kl_loss(
       direction: "q||p", the poster's, or "p||q".
       combine: "axis" adds the divergences along x and y, the exact one of the separable 2-D model; "sum"
         takes one divergence of b_x + b_y and |dx| + |dy|, with t in that summed unit.
+      balance: weighs each divergence with (b / t)^balance, held constant under differentiation. KL(p||q) pulls a
+        point with the force 1/b, so that the hard ones, whose b is large, are learned last; 1 evens the forces, 0
+        leaves the divergence as it is. The best point and scale stay where they were (Seitzer et al., "On the
+        Pitfalls of Heteroscedastic Uncertainty Estimation", ICLR 2022, do so for a Gaussian likelihood).
 
     Raises:
       LapjaxError: an unknown direction or combine.
@@ -93,6 +98,8 @@ def laplace_kl_loss(
         divergence = laplace_kl(distance, target_scale, b)
     else:
         raise LapjaxError(f'unknown direction {direction!r}: choose "q||p" (the poster\'s) or "p||q"')
+    if balance:
+        divergence *= jax.lax.stop_gradient((_floor(b) / target_scale) ** balance)
     return divergence.sum(-1)
 
 

@@ -22,7 +22,7 @@ def test_recipes_survive_json(name):
 def test_every_field_survives_json():
     made = Config(
         model=Model("poster", 0.25, 16, 96, 1.3, 2.0, 0.2, "bfloat16"),
-        loss=Loss("gaussian_kl", "q||p", "sum", 2.0, 8.0, 0.3),
+        loss=Loss("gaussian_kl", "q||p", "sum", 0.5, 2.0, 8.0, 0.3),
         game=Game(True, 0.1, 0.5, "with", "literal", "gaussian", 2.0, 0.1, 1.0, 1e-3, (8, 16)),
         augment=Augmentation(False, 1.0, 0.1, 0.3, 0.2, False, 0.4, 0.5, 0.6, 0.7),
         optimiser=Optimiser(0.1, 5, 0.2, 0.3, 0.0, 0.5),
@@ -72,6 +72,7 @@ def test_configurations_are_frozen():
         (Loss, "name", ["laplacekl"]),
         (Loss, "direction", ["p|q"]),
         (Loss, "combine", ["mean"]),
+        (Loss, "balance", [-0.1, 1.1, float("nan")]),
         (Loss, "target_scale", [0.0, -1.0, float("nan")]),
         (Loss, "target_start", [0.0, -8.0]),
         (Loss, "anneal", [0.0, 1.1]),

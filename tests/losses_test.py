@@ -184,6 +184,36 @@ def test_the_directions_swap_prediction_and_truth():
     np.testing.assert_allclose(found, [2 * 0.911732], atol=4e-6)
 
 
+@pytest.mark.parametrize("balance", [0.5, 1.0])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_balance_scales_the_forces_and_leaves_the_optimum(direction, balance):
+    points, scale, target = pair(1.0, -4.0), pair(0.6, 5.0), pair(0.2, 0.5)
+
+    def forces(balance):
+        def cost(points, scale):
+            return losses.laplace_kl_loss(
+                points, scale, target, target_scale=1.5, direction=direction, balance=balance
+            ).sum()
+
+        return jax.grad(cost, argnums=(0, 1))(points, scale)
+
+    for even, plain in zip(forces(balance), forces(0.0), strict=True):
+        np.testing.assert_allclose(even, plain * (scale / 1.5) ** balance, rtol=1e-5)
+
+
+def test_full_balance_pulls_sure_and_unsure_points_alike():
+    sure, unsure = (
+        jax.grad(
+            lambda x, b=b: losses.laplace_kl_loss(
+                pair(x, 0), pair(b, b), pair(0, 0), direction="p||q", balance=1.0
+            ).sum()
+        )(3.0)
+        for b in (0.5, 8.0)
+    )
+    np.testing.assert_allclose(sure, unsure, rtol=1e-5)
+    np.testing.assert_allclose(sure, 1 - np.exp(-3.0), rtol=1e-5)
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_combined_axes_are_one_distribution_of_the_sums(direction):
     options = {"target_scale": 2.0, "direction": direction}
