@@ -34,7 +34,7 @@ WEAK = {"rotation": 15.0, "scale": 0.1, "occlusion": 0.0, "blur": 0.0, "colour":
 
 def cells() -> dict[str, dict]:
     """Group -> name -> configuration."""
-    short = override(get_recipe(f"{FAST}-laplacekl"), epochs=30.0)
+    short = override(get_recipe(f"{FAST}-laplacekl"), epochs=30.0, augment={"mirror_lean": 0.0})
     first = override(short, batch_size=32, augment=STRONG)
     sam = {"name": "sam"}
     selection = {
@@ -54,6 +54,7 @@ def cells() -> dict[str, dict]:
         "balance0.5": override(short, loss={"balance": 0.5}),
         "balance1-t2": override(short, loss={"balance": 1.0, "target_scale": 2.0}),
         "no-flip": override(short, augment={"flip": False}),
+        "lean": override(short, augment={"mirror_lean": 0.005}),
         "nll": override(short, loss={"name": "laplace_nll"}),
     }
     for rate in (1e-3, 3e-3):

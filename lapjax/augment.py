@@ -87,6 +87,8 @@ def augment(
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
     size = model.input_size
     base = crop_matrices(chips.shape[1], chip_factor, model)
+    # A label right of its mark must stay right of it in the mirrored image, not change sides.
+    lean = jnp.array([2 * config.mirror_lean * chips.shape[1] / chip_factor, 0.0])
 
     def one(key, chip, points, seen):
         warp_key, flip_key, look_key = jax.random.split(key, 3)
@@ -97,7 +99,7 @@ def augment(
             mirrored = geometry.compose(jnp.array([[-1.0, 0, size - 1], [0, 1, 0]]), matrix)
             matrix = jnp.where(mirror, mirrored, matrix)
             if points.shape[0]:
-                points = jnp.where(mirror, points[order], points)
+                points = jnp.where(mirror, points[order] - lean[None], points)
                 seen = jnp.where(mirror, seen[order], seen)
         # Without the barrier XLA samples the chip again for every use of the image.
         image = jax.lax.optimization_barrier(_warp(_unit(chip), matrix, size=size))

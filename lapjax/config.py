@@ -162,6 +162,9 @@ class Augmentation:
     """Of the crop's side, uniform per axis."""
     flip: bool = True
     """Mirror half of the images, where the scheme knows which landmarks swap."""
+    mirror_lean: float = 0.0
+    """How far the annotators' points sit to the right of what they mark, in sides of the landmark box. Mirrored, they
+    would sit to the left, and the network learn the middle; mirrored labels are moved back by twice as much."""
     colour: float = 0.2
     """Strength of the brightness, contrast and per-channel changes."""
     grey: float = 0.1
@@ -176,6 +179,9 @@ class Augmentation:
             _demand(0 <= getattr(self, name) <= 1, f"augment.{name} {getattr(self, name)} must be in [0, 1]")
         for name in ("rotation", "scale", "shift", "colour"):
             _demand(getattr(self, name) >= 0, f"augment.{name} {getattr(self, name)} must not be negative")
+        _demand(
+            abs(self.mirror_lean) <= 0.1, f"augment.mirror_lean {self.mirror_lean} must be within +-0.1 boxes"
+        )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 
 import difflib
 
-from lapjax.config import Config, Loss, Model, Optimiser, override
+from lapjax.config import Augmentation, Config, Loss, Model, Optimiser, override
 from lapjax.errors import LapjaxError
 
 __all__ = ["FAST_CHANNELS", "RECIPES", "WIDTHS", "get_recipe"]
@@ -27,12 +27,24 @@ def get_recipe(name: str) -> Config:
     return RECIPES[name]
 
 
+# 300W's labels sit to the right of what they mark by about 0.9 % of the inter-ocular distance: networks that learn
+# mirrored faces too, ours and published ones, predict to the left of them by that much or half of it.
+_300W_LEAN = 0.005
+
+
 def _recipes() -> dict[str, Config]:
+    labels = Augmentation(mirror_lean=_300W_LEAN)
     poster = Config(
         model=Model(network="poster", input_size=80, crop=1.25),
+        augment=labels,
         epochs=60.0,
     )
-    fast = Config(epochs=130.0, loss=Loss(target_scale=1.2), optimiser=Optimiser(learning_rate=8e-3))
+    fast = Config(
+        loss=Loss(target_scale=1.2),
+        augment=labels,
+        optimiser=Optimiser(learning_rate=8e-3),
+        epochs=100.0,
+    )
     losses = {"sam": {"name": "sam"}, "laplacekl": {"name": "laplace_kl"}}
     bases = {
         f"poster-{label.replace('/', '_')}": override(poster, model={"width": width})
@@ -60,6 +72,7 @@ def _recipes() -> dict[str, Config]:
         epochs=24.0,
         evaluate_every=6.0,
         model={"channels": 16, "input_size": 64},
+        augment={"mirror_lean": 0.0},
     )
     for loss, change in losses.items():
         recipes[f"toy-{loss}"] = override(toy, loss=change)

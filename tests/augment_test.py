@@ -145,6 +145,23 @@ def test_points_go_back_exactly():
         np.testing.assert_allclose(np.asarray(back)[crops.visible], truth[crops.visible], atol=1e-3)
 
 
+def test_labels_that_lean_keep_their_side_in_the_mirror():
+    faces, lean = dots(), 0.03
+    faces["landmarks"] = faces["landmarks"] + np.float32([lean * CHIP / FACTOR, 0])
+    still = {"rotation": 0.0, "scale": 0.0, "shift": 0.0, **STILL}
+    for known in (lean, 0.0):
+        crops = random_crops(faces, config=Augmentation(mirror_lean=known, **still))
+        seen = centroids(crops.images)
+        order = np.where(mirrored(crops)[:, None], FLIP, np.arange(3))
+        offset = np.asarray(crops.landmarks) - np.take_along_axis(seen, order[..., None], axis=1)
+        side = np.where(mirrored(crops) & (known == 0), -1, 1)[:, None]
+        assert len(set(side.ravel())) == (1 if known else 2)
+        np.testing.assert_allclose(
+            offset[..., 0], np.broadcast_to(side * lean * SIZE / 1.25, (N, 3)), atol=0.06
+        )
+        np.testing.assert_allclose(offset[..., 1], 0, atol=0.06)
+
+
 def test_points_that_leave_the_crop_are_masked():
     faces = noise()
     edge = (CHIP - 1) / 2 - CHIP / FACTOR * MODEL.crop / 2  # the crop's left border in chip px

@@ -24,7 +24,7 @@ def test_every_field_survives_json():
         model=Model("poster", 0.25, 16, 96, 1.3, 2.0, 0.2, "bfloat16"),
         loss=Loss("gaussian_kl", "q||p", "sum", 0.5, 2.0, 8.0, 0.3),
         game=Game(True, 0.1, 0.5, "with", "literal", "gaussian", 2.0, 0.1, 1.0, 1e-3, (8, 16)),
-        augment=Augmentation(False, 1.0, 0.1, 0.3, 0.2, False, 0.4, 0.5, 0.6, 0.7),
+        augment=Augmentation(False, 1.0, 0.1, 0.3, 0.2, False, 0.05, 0.4, 0.5, 0.6, 0.7),
         optimiser=Optimiser(0.1, 5, 0.2, 0.3, 0.0, 0.5),
         **{
             "dataset": "a.npz",
@@ -93,6 +93,7 @@ def test_configurations_are_frozen():
         (Augmentation, "rotation_probability", [-0.1, 1.1]),
         (Augmentation, "grey", [-0.1, 1.1]),
         (Augmentation, "blur", [-0.1, 1.1]),
+        (Augmentation, "mirror_lean", [0.11, -0.2, float("nan")]),
         (Augmentation, "occlusion", [-0.1, 1.1]),
         (Optimiser, "learning_rate", [0.0, float("nan")]),
         (Optimiser, "warmup_steps", [-1]),
