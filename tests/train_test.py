@@ -94,6 +94,9 @@ def test_what_a_run_leaves(whole):
     assert all(
         line["images_per_second"] > 0 and 0 <= line["host_share"] <= 1 for line in lines if "loss" in line
     )
+    # Compiling takes seconds and is no part of the rate: the first line is not far behind the others.
+    rates = [line["images_per_second"] for line in lines if "loss" in line]
+    assert rates[0] > np.median(rates) / 20
     assert load_run(whole).step == min(validated, key=validated.get)
     assert load_run(whole, which="last").step == 12
     info = load_run(whole).info
@@ -338,6 +341,13 @@ def test_a_best_that_was_never_settled_is_taken_back(pack, tmp_path, monkeypatch
     assert load_run(tmp_path).step == 9
 
 
+def test_a_run_stopped_before_its_first_validation_has_a_last_checkpoint_alone(pack, tmp_path):
+    run(tiny.config(pack), tmp_path, stop_at=2)
+    with pytest.raises(LapjaxError, match="no best checkpoint yet: .* or ask for its last checkpoint"):
+        load_run(tmp_path)
+    assert load_run(tmp_path, which="last").step == 2
+
+
 def test_a_half_written_log_line(whole, pack, tmp_path):
     run(tiny.config(pack), tmp_path, stop_at=7)
     with open(tmp_path / "metrics.jsonl", "a") as lines:
@@ -482,6 +492,20 @@ BAD = {
         {"train": tiny.faces(8), "validation": tiny.faces(7)},
         {"game": {"adversary": True}},
         "no split 'unlabelled'",
+    ),
+    "fewer labelled": (
+        {"train": tiny.faces(8), "validation": tiny.faces(7)},
+        {"train_limit": 9},
+        "has 8 faces in its split train, fewer than the 9 .*: name a larger set, or say --train-limit 8",
+    ),
+    "fewer unlabelled": (
+        {
+            "train": tiny.faces(8),
+            "validation": tiny.faces(7),
+            "unlabelled": tiny.faces(5, scheme="none"),
+        },
+        {"game": {"adversary": True}, "unlabelled_limit": 70},
+        "has 5 faces in its split unlabelled, fewer than the 70 .*--unlabelled-limit 5",
     ),
 }
 
