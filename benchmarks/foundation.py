@@ -55,8 +55,6 @@ def cells() -> dict[str, dict]:
         "balance1-t2": override(short, loss={"balance": 1.0, "target_scale": 2.0}),
         "no-flip": override(short, augment={"flip": False}),
         "lean": override(short, augment={"mirror_lean": 0.005}),
-        "detail2": override(get_recipe(f"{FAST}-laplacekl"), epochs=30.0, model={"detail": 2}),
-        "detail2-sam": override(get_recipe(f"{FAST}-sam"), epochs=30.0, model={"detail": 2}),
         "nll": override(short, loss={"name": "laplace_nll"}),
     }
     for rate in (1e-3, 3e-3):

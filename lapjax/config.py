@@ -48,8 +48,6 @@ class Model:
     """Side of the square input, divisible by 16."""
     crop: float = 1.4
     """Side of the crop as a multiple of the landmark box's longer side."""
-    detail: int = 1
-    """Heatmap cells along a side of a feature cell of the fast network: 1 (stride 4), 2 (stride 2) or 4 (stride 1)."""
     beta: float = 1.0
     """Multiplies the heatmaps before the softmax."""
     dropout: float = 0.0
@@ -68,13 +66,12 @@ class Model:
         _demand(self.beta > 0, f"model.beta {self.beta} must be above 0")
         _demand(0 <= self.dropout < 1, f"model.dropout {self.dropout} must be in [0, 1)")
         _demand(1 / 64 <= self.width <= 16, f"model.width {self.width} must be from 1/64 to 16")
-        _demand(self.detail in (1, 2, 4), f"model.detail {self.detail} must be 1, 2 or 4")
         _demand(self.channels >= 1, f"model.channels {self.channels} must be at least 1")
 
     @property
     def stride(self) -> int:
         """Input pixels per heatmap cell."""
-        return 4 // self.detail if self.network == "fast" else 1
+        return {"fast": 4, "poster": 1}[self.network]
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def predict(model: Model, variables, faces: Faces, *, batch_size: int = 64) -> P
       LapjaxError: no faces, faces with another number of landmarks than the model, or chips that show less than its
         crop.
     """
-    landmarks = _outputs(variables) // (model.detail**2 if model.network == "fast" else 1)
+    landmarks = _outputs(variables)
     if faces.scheme.count != landmarks:
         raise LapjaxError(
             f"the model has {landmarks} landmarks and {faces.meta.get('dataset', 'the data')} has "

@@ -47,7 +47,7 @@ def make_generator(model: Model, landmarks: int, *, axis: str | None = None) -> 
     dtype = jnp.dtype(model.dtype)
     if model.network == "poster":
         return Generator(landmarks, model.width, model.dropout, dtype)
-    return FastGenerator(landmarks, model.channels, model.dropout, dtype, axis, model.detail)
+    return FastGenerator(landmarks, model.channels, model.dropout, dtype, axis)
 
 
 @dataclasses.dataclass(frozen=True)

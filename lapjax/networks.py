@@ -147,11 +147,10 @@ class Separable(nn.Module):
 
 
 class FastGenerator(nn.Module):
-    """A depthwise-separable residual encoder-decoder with features at a quarter of the input's side.
+    """A depthwise-separable residual encoder-decoder with heatmaps at a quarter of the input's side.
 
     Stem of c channels at stride 2; stages of 2c, 4c and 6c at strides 4, 8 and 16 with 2, 5 and 5 separable
-    blocks; two additive skips on the way back to stride 4. Named sizes are in `recipes.FAST_CHANNELS`. The last layer
-    gives every feature cell `detail` x `detail` cells of each heatmap.
+    blocks; two additive skips on the way back to stride 4. Named sizes are in `recipes.FAST_CHANNELS`.
     """
 
     landmarks: int
@@ -159,15 +158,11 @@ class FastGenerator(nn.Module):
     dropout: float = 0.0
     dtype: Any = jnp.float32
     axis: str | None = None
-    detail: int = 1
 
-    @property
-    def stride(self) -> int:
-        """Input pixels per heatmap cell."""
-        return 4 // self.detail
+    stride = 4
 
     @nn.compact
-    def __call__(self, images: Float[Array, "b h w 3"], *, train: bool = False) -> Float[Array, "b v u k"]:
+    def __call__(self, images: Float[Array, "b h w 3"], *, train: bool = False) -> Float[Array, "b h4 w4 k"]:
         """Heatmap logits. Training updates the collection `batch_stats`."""
         _check_input(images, 16, "FastGenerator")
 
@@ -189,11 +184,7 @@ class FastGenerator(nn.Module):
         x = block(x, x.shape[-1])
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         flat = nn.initializers.normal(0.01)
-        detail = self.detail
-        x = nn.Dense(detail**2 * self.landmarks, kernel_init=flat, dtype=self.dtype)(x)
-        b, height, width, _ = x.shape
-        x = x.reshape(b, height, width, detail, detail, self.landmarks)
-        return x.swapaxes(2, 3).reshape(b, height * detail, width * detail, self.landmarks)
+        return nn.Dense(self.landmarks, kernel_init=flat, dtype=self.dtype)(x)
 
 
 def _stem_patches(images: Float[Array, "b h w 3"]) -> Float[Array, "b h2 w2 27"]:
