@@ -13,6 +13,7 @@ import argparse
 import datetime
 import json
 import pathlib
+import statistics
 import subprocess
 
 from lapjax import data
@@ -30,6 +31,29 @@ FAST, POSTER = "fast-medium", "poster-1_4"
 # The augmentation of the first cells; the recipes' is weaker since `moderate-augmentation` won.
 STRONG = {"rotation": 30.0, "scale": 0.2, "occlusion": 0.4, "blur": 0.2, "colour": 0.3}
 WEAK = {"rotation": 15.0, "scale": 0.1, "occlusion": 0.0, "blur": 0.0, "colour": 0.15}
+
+
+SAID = {
+    "pq-t1.2": "KL(p‖q), t = 1.2 px, learning rate 8e-3, batches of 32, strong augmentation",
+    "sam": "the same with SAM",
+    "lr4e-3": "learning rate 4e-3",
+    "sam-lr4e-3": "learning rate 4e-3, SAM",
+    "init": "depthwise kernels drawn as their true fan-in asks",
+    "pq-t2": "t = 2 px",
+    "qp-t8-1.2": "KL(q‖p), t falling from 8 to 1.2 px",
+    "sixty-epochs": "60 epochs",
+    "moderate-augmentation": "moderate augmentation",
+    "batch16": "batches of 16",
+    "batch16-moderate": "both",
+    "batch16-moderate-sam": "both, SAM",
+    "balance1": "both, forces of easy and hard points evened",
+    "balance0.5": "both, half evened",
+    "nll": "both, the likelihood (t to 0)",
+    "batch16-weak": "both, weaker augmentation still",
+    "crop1.25": "both, crop 1.25",
+    "no-flip": "both, no mirroring",
+    "lean": "both, mirrored labels moved back by twice 0.005 boxes: **the recipe**",
+}
 
 
 def cells() -> dict[str, dict]:
@@ -136,24 +160,49 @@ def read_common(names, args) -> None:
 
 
 def write_table() -> None:
-    """Puts the results that are there between the README's markers."""
+    """Puts the results that are there between the README's markers: finished models, then the choices."""
+    groups = cells()
+    final = [*groups["final"], *groups["poster"], *groups["game"]]
     lines = [
-        "| run | epochs | split | NME | failures > 8 % | AUC 8 % | mean b, input px |",
-        "|---|---|---|---|---|---|---|",
+        "| model | seeds | epochs | split | NME | failures > 8 % | AUC 8 % | mean b, input px |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for file in sorted((RESULTS / "foundation").glob("*.json")):
-        result = json.loads(file.read_text())
-        said = result["conditions"]
-        cells = [file.stem.removesuffix("-common"), f"{said['epochs']:g}", said["split"]]
-        cells += [f"{result['nme']['inter_ocular']:.2f}", f"{result['failure_rate']['8']:.1f}"]
-        cells += [f"{result['auc']['8']:.3f}", f"{result['scale_mean']:.2f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+    for split, suffix in (("common", "-common"), ("validation", "")):
+        rows: dict[str, list[dict]] = {}
+        for name in final:
+            file = RESULTS / "foundation" / f"{name}{suffix}.json"
+            if file.exists():
+                rows.setdefault(name.rpartition("-s")[0], []).append(json.loads(file.read_text()))
+        for name, results in rows.items():
+            columns = [name, str(len(results)), f"{results[0]['conditions']['epochs']:g}", split]
+            columns += [
+                _spread([read(result) for result in results], digits)
+                for read, digits in (
+                    (lambda result: result["nme"]["inter_ocular"], 2),
+                    (lambda result: result["failure_rate"]["8"], 1),
+                    (lambda result: result["auc"]["8"], 3),
+                    (lambda result: result["scale_mean"], 2),
+                )
+            ]
+            lines.append(f"| {' | '.join(columns)} |")
+    lines += ["", "| choice, 30 epochs, validation, one seed | NME | mean b |", "|---|---|---|"]
+    for name, said in SAID.items():
+        file = RESULTS / "foundation" / f"{name}.json"
+        if file.exists():
+            result = json.loads(file.read_text())
+            lines.append(f"| {said} | {result['nme']['inter_ocular']:.2f} | {result['scale_mean']:.2f} |")
     readme = RESULTS.parent / "README.md"
     before, start, rest = readme.read_text().partition("<!-- results -->")
     _, end, after = rest.partition("<!-- /results -->")
     if not start or not end:
         raise SystemExit("README.md has lost its markers <!-- results --> and <!-- /results -->")
     readme.write_text("\n".join([before + start, *lines, end + after]))
+
+
+def _spread(values: list[float], digits: int) -> str:
+    """The mean, and the sample standard deviation where there are several seeds."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def main() -> None:

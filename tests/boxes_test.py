@@ -1,0 +1,45 @@
+"""Boxes from a model's points: tight around them, and read back by what prepares faces."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny
+
+from lapjax import boxes
+from lapjax.checkpoints import Run
+from lapjax.datasets.annotations import read_boxes
+from lapjax.errors import LapjaxError
+from lapjax.evaluate import predict
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = tiny.config(tmp_path / "x.npz")
+    return Run(config, tiny.EYES, tiny.state(config).average, 3, {})
+
+
+def test_boxes_are_tight_around_the_points_of_unlabelled_faces(run):
+    faces = tiny.faces(3, scheme="none")
+    found = boxes.find_boxes(run, faces)
+    points = predict(run.config.model, run.variables, faces).points
+    assert found.shape == (3, 4)
+    np.testing.assert_allclose(found[:, :2], points.min(axis=1))
+    np.testing.assert_allclose(found[:, 2:], points.max(axis=1))
+
+
+def test_the_file_reads_back(tmp_path):
+    faces = dataclasses.replace(
+        tiny.faces(3, scheme="none"), name=np.array(["a b.jpg", "deep/two.png#1", "deep/two.png#2"])
+    )
+    made = np.array([[1.25, 2, 30, 40.5], [0, 0, 5, 6], [-3, 4, 9, 10]])
+    boxes.write_boxes(tmp_path / "boxes.csv", faces, made)
+    names, back = read_boxes(tmp_path / "boxes.csv")
+    assert names == ["a b.jpg", "deep/two.png", "deep/two.png"]
+    np.testing.assert_allclose(back, made, atol=0.005)
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    with pytest.raises(LapjaxError, match="cannot write .*choose another --out"):
+        boxes.write_boxes(tmp_path / "no" / "boxes.csv", tiny.faces(1, scheme="none"), np.zeros((1, 4)))
+    assert not list(tmp_path.iterdir())
