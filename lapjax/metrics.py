@@ -3,8 +3,11 @@
 Errors are in original-image pixels, everything that is normalised is in percent, AUC is in [0, 1]; float64.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
+from lapjax import statistics
 from lapjax.errors import LapjaxError
 from lapjax.schemes import Scheme
 
@@ -130,7 +133,7 @@ def image_nme(
 
 def failure_rate(nme, threshold: float) -> float:
     """The percentage of images whose NME (N,) exceeds the threshold, both in percent."""
-    return float(100 * np.mean(_some(nme) > threshold))
+    return float(np.mean(_failures(_some(nme), threshold)))
 
 
 def auc(nme, threshold: float) -> float:
@@ -138,13 +141,55 @@ def auc(nme, threshold: float) -> float:
 
     mean(max(0, 1 - nme / threshold)) is the exact integral of the empirical curve, with no grid to choose.
     """
-    return float(np.mean(np.maximum(0, 1 - _some(nme) / threshold)))
+    return float(np.mean(_areas(_some(nme), threshold)))
 
 
 def ced(nme, grid) -> np.ndarray:
     """Cumulative error distribution: the fraction of images with NME (N,) at most each grid value (G,)."""
     nme = np.sort(_some(nme))
     return np.searchsorted(nme, np.asarray(grid, np.float64), side="right") / len(nme)
+
+
+class ImageValues(NamedTuple):
+    """What a summary averages, image by image."""
+
+    nme: dict[str, np.ndarray | None]
+    """Normaliser -> (N,) percent; None where the scheme lacks it."""
+    parts: dict[str, np.ndarray]
+    """Facial part -> NME (N,) of its landmarks by the primary normaliser, percent; NaN where none is visible."""
+    scale: np.ndarray | None
+    """(N,) mean of b_x and b_y over the visible landmarks, px of the scale."""
+    scale_percent: np.ndarray | None
+    """(N,) the same in percent of the inter-ocular distance."""
+
+
+def image_values(
+    prediction, truth, visible, box, scheme: Scheme, *, scale=None, scale_to_image=None
+) -> ImageValues:
+    """Every number of each image; arguments and errors as in `summary`."""
+    prediction, truth, visible = _checked(prediction, truth, visible, scheme)
+    distances = normalisers(truth, box, scheme, visible=visible)
+    errors = point_errors(prediction, truth)
+    primary = distances[primary_normaliser(scheme)]
+    parts = {}
+    for name, indices in scheme.parts:
+        seen, values = visible[:, list(indices)], errors[:, list(indices)]
+        some = seen.any(axis=1)
+        parts[name] = np.full(len(truth), np.nan)
+        parts[name][some] = nme(values[some], seen[some], primary[some])
+    spread = relative = None
+    if scale is not None:
+        scale = np.asarray(scale, np.float64)
+        _expect("scale", scale, truth.shape)
+        bad = ~np.isfinite(scale).all(axis=(1, 2))
+        _refuse(bad, "`scale` has NaN or infinity", "check the model that made it")
+        spread = _visible_mean(scale.mean(axis=-1), visible)
+        if scale_to_image is not None and distances["inter_ocular"] is not None:
+            scale_to_image = np.asarray(scale_to_image, np.float64)
+            _expect("scale_to_image", scale_to_image, truth.shape[:1])
+            relative = 100 * spread * scale_to_image / distances["inter_ocular"]
+    by = {field: None if d is None else nme(errors, visible, d) for field, d in distances.items()}
+    return ImageValues(by, parts, spread, relative)
 
 
 def summary(
@@ -157,6 +202,7 @@ def summary(
     *,
     scale=None,
     scale_to_image=None,
+    thresholds=THRESHOLDS,
     conditions: dict | None = None,
 ) -> dict:
     """Every number of an evaluation, ready for JSON.
@@ -170,59 +216,82 @@ def summary(
       scheme: the scheme of the points.
       scale: (N, K, 2) Laplace scales b_x, b_y in input px, or None.
       scale_to_image: (N,) factor from input px to image px; needed for `scale_mean_percent`.
+      thresholds: of failure rate and AUC, percent.
       conditions: how it was measured (split, box rule, seeds); copied through.
 
     Returns:
-      `nme` {inter_ocular, inter_pupil, box, diagonal}, `failure_rate` and `auc` {"8", "10"} on the primary
-      normaliser, `scale_mean` (mean of b_x and b_y over visible landmarks, then images; input px),
-      `scale_mean_percent` (of the inter-ocular distance), `images`, `subsets` (the same keys for each subset
-      present) and `conditions`. Percent except AUC; None where a normaliser or the scale is missing.
+      `nme` {inter_ocular, inter_pupil, box, diagonal}, and on the primary normaliser `failure_rate` and `auc` {"8",
+      "10"}, `parts` {jaw, brows, ...: NME} and `ced` {nme: the grid, fraction}; `scale_mean` (mean of b_x and b_y
+      over visible landmarks, then images; in px of the scale), `scale_mean_percent` (of the inter-ocular distance),
+      `images`, `intervals` (low and high of nme, failure_rate and auc, by `statistics.bootstrap` over the images, and
+      its level, samples and seed), `subsets` (the same keys for each subset present) and `conditions`. Percent except
+      AUC and fraction; None where a normaliser, a part or the scale is missing.
 
     Raises:
-      LapjaxError: no images, shapes that do not match, or, naming the image, NaN or a distance of zero.
+      LapjaxError: no images, shapes that do not match, a threshold not above 0, or, naming the image, NaN or a
+        distance of zero.
     """
-    prediction, truth, visible = _checked(prediction, truth, visible, scheme)
-    images = len(truth)
-    distances = normalisers(truth, box, scheme, visible=visible)
-    errors = point_errors(prediction, truth)
-    values = {field: None if d is None else nme(errors, visible, d) for field, d in distances.items()}
-    spread = relative = None
-    if scale is not None:
-        scale = np.asarray(scale, np.float64)
-        _expect("scale", scale, truth.shape)
-        _refuse(
-            ~np.isfinite(scale).all(axis=(1, 2)),
-            "`scale` has NaN or infinity",
-            "check the model that made it",
-        )
-        spread = _visible_mean(scale.mean(axis=-1), visible)
-        if scale_to_image is not None and distances["inter_ocular"] is not None:
-            scale_to_image = np.asarray(scale_to_image, np.float64)
-            _expect("scale_to_image", scale_to_image, (images,))
-            relative = 100 * spread * scale_to_image / distances["inter_ocular"]
-    headline = values[primary_normaliser(scheme)]
-
-    def numbers(chosen):
-        def mean(value):
-            return None if value is None else float(np.mean(value[chosen]))
-
-        return {
-            "nme": {field: mean(values[field]) for field in NORMALISERS},
-            "failure_rate": {f"{t:g}": failure_rate(headline[chosen], t) for t in THRESHOLDS},
-            "auc": {f"{t:g}": auc(headline[chosen], t) for t in THRESHOLDS},
-            "scale_mean": mean(spread),
-            "scale_mean_percent": mean(relative),
-            "images": int(np.count_nonzero(chosen)),
-        }
-
+    thresholds = _thresholds(thresholds)
+    values = image_values(prediction, truth, visible, box, scheme, scale=scale, scale_to_image=scale_to_image)
+    images, primary = len(np.asarray(truth)), primary_normaliser(scheme)
     subset = np.full(images, "") if subset is None else np.asarray(subset, str)
     _expect("subset", subset, (images,))
     present = [name for name in np.unique(subset).tolist() if name]
     return {
-        **numbers(np.ones(images, bool)),
-        "subsets": {name: numbers(subset == name) for name in present},
+        **_numbers(values, np.ones(images, bool), primary, thresholds),
+        "subsets": {name: _numbers(values, subset == name, primary, thresholds) for name in present},
         "conditions": dict(conditions or {}),
     }
+
+
+def _numbers(values: ImageValues, chosen, primary: str, thresholds: dict) -> dict:
+    """The part of a summary that every subset has, over the chosen images."""
+
+    def mean(value):
+        value = None if value is None else value[chosen]
+        return None if value is None or np.isnan(value).all() else float(np.nanmean(value))
+
+    headline = values.nme[primary][chosen]
+    grid = np.linspace(0, max(thresholds.values()), 51)
+    return {
+        "nme": {field: mean(values.nme[field]) for field in NORMALISERS},
+        "failure_rate": {key: failure_rate(headline, t) for key, t in thresholds.items()},
+        "auc": {key: auc(headline, t) for key, t in thresholds.items()},
+        "scale_mean": mean(values.scale),
+        "scale_mean_percent": mean(values.scale_percent),
+        "images": int(np.count_nonzero(chosen)),
+        "parts": {name: mean(value) for name, value in values.parts.items()},
+        "ced": {"nme": grid.round(6).tolist(), "fraction": ced(headline, grid).round(6).tolist()},
+        "intervals": _intervals(values, chosen, headline, thresholds),
+    }
+
+
+def _intervals(values, chosen, headline, thresholds) -> dict:
+    columns = {("nme", field): one[chosen] for field, one in values.nme.items() if one is not None}
+    columns |= {("failure_rate", key): _failures(headline, t) for key, t in thresholds.items()}
+    columns |= {("auc", key): _areas(headline, t) for key, t in thresholds.items()}
+    lows, highs = statistics.bootstrap(lambda x: x.mean(axis=0), np.stack(list(columns.values()), axis=1))
+    out = {"level": statistics.LEVEL, "samples": statistics.SAMPLES, "seed": 0}
+    out |= {"nme": dict.fromkeys(NORMALISERS), "failure_rate": {}, "auc": {}}
+    for (kind, key), low, high in zip(columns, lows.tolist(), highs.tolist(), strict=True):
+        out[kind][key] = [low, high]
+    return out
+
+
+def _thresholds(thresholds) -> dict[str, float]:
+    """JSON key -> threshold."""
+    thresholds = {f"{t:g}": float(t) for t in thresholds}
+    if not thresholds or not all(0 < t < np.inf for t in thresholds.values()):
+        raise LapjaxError(f"thresholds {', '.join(thresholds) or 'of none'}: give percentages above 0")
+    return thresholds
+
+
+def _failures(nme, threshold):
+    return 100.0 * (nme > threshold)
+
+
+def _areas(nme, threshold):
+    return np.maximum(0, 1 - nme / threshold)
 
 
 def _checked(prediction, truth, visible, scheme):

@@ -1,5 +1,6 @@
 """Metrics: published predictions to the digit, hand-computed cases, and errors that name the image."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lapjax import metrics
+from lapjax import metrics, statistics
 from lapjax.errors import LapjaxError
 from lapjax.geometry import box_of
 from lapjax.schemes import SCHEMES, Scheme, anonymous
@@ -89,8 +90,64 @@ def test_summary_by_hand():
     assert got["subsets"]["x"]["nme"]["inter_ocular"] == pytest.approx(5)
     assert got["subsets"]["y"]["images"] == 1
     keys = ["nme", "failure_rate", "auc", "scale_mean", "scale_mean_percent", "images"]
+    keys += ["parts", "ced", "intervals"]
     assert list(got) == [*keys, "subsets", "conditions"] and list(got["subsets"]["x"]) == keys
     assert json.loads(json.dumps(got, allow_nan=False)) == got
+
+
+def test_any_thresholds():
+    # 0, 10, 20 and 30 % of the inter-ocular distance.
+    got = metrics.summary(*_case(), None, _SCHEME, thresholds=(5, 20, 12.5))
+    assert got["failure_rate"] == {"5": 75, "20": 25, "12.5": 50}
+    assert got["auc"] == pytest.approx({"5": 0.25, "20": 0.375, "12.5": 0.3})
+    assert got["ced"]["nme"][0] == 0 and got["ced"]["nme"][-1] == 20
+    assert (got["ced"]["fraction"][0], got["ced"]["fraction"][-1]) == (0.25, 0.75)
+    assert got["ced"]["fraction"] == sorted(got["ced"]["fraction"])
+    for key in got["auc"]:
+        assert set(got["intervals"]["auc"]) == set(got["intervals"]["failure_rate"]) == set(got["auc"])
+        low, high = got["intervals"]["auc"][key]
+        assert low < got["auc"][key] < high
+
+
+def test_parts_by_hand():
+    scheme = dataclasses.replace(_SCHEME, parts=(("eyes", (0, 1)), ("mouth", (2, 3)), ("none", ())))
+    prediction, truth, visible, box = _case()
+    prediction[:, 2] += [0, 1]
+    got = metrics.summary(prediction, truth, visible, box, None, scheme)
+    # Means over two points, over a distance of 10: half of 0, 4, 8, 12 px, and half a pixel.
+    assert got["parts"] == pytest.approx({"eyes": 30, "mouth": 5, "none": None})
+    np.testing.assert_allclose(
+        metrics.image_values(prediction, truth, visible, box, scheme).parts["eyes"], [0, 20, 40, 60]
+    )
+    # An image that shows none of a part says nothing of it.
+    visible[1:, 2:] = False
+    visible[0, 3] = False
+    values = metrics.image_values(prediction, truth, visible, box, dataclasses.replace(scheme, pupils=None))
+    np.testing.assert_allclose(values.parts["mouth"], [10, np.nan, np.nan, np.nan])
+    got = metrics.summary(
+        prediction, truth, visible, box, ["x", "y", "y", "y"], dataclasses.replace(scheme, pupils=None)
+    )
+    assert got["parts"]["mouth"] == got["subsets"]["x"]["parts"]["mouth"] == 10
+    assert got["subsets"]["y"]["parts"]["mouth"] is None
+
+
+def test_intervals_are_over_images():
+    prediction, truth, visible, box = _case(100)
+    subset = np.repeat(["x", "y"], 50)
+    got = metrics.summary(prediction, truth, visible, box, subset, _SCHEME)
+    values = metrics.image_nme(prediction, truth, visible, box, _SCHEME)
+    assert got["intervals"]["nme"]["inter_ocular"] == pytest.approx(statistics.bootstrap(np.mean, values))
+    assert got["subsets"]["x"]["intervals"]["nme"]["inter_ocular"] == pytest.approx(
+        statistics.bootstrap(np.mean, values[:50])
+    )
+    assert got["intervals"]["failure_rate"]["8"] == pytest.approx(
+        statistics.bootstrap(lambda x: metrics.failure_rate(x, 8), values)
+    )
+    assert (got["intervals"]["level"], got["intervals"]["samples"], got["intervals"]["seed"]) == (
+        0.95,
+        2000,
+        0,
+    )
 
 
 def test_what_a_scheme_lacks_is_null():
@@ -106,7 +163,8 @@ def test_what_a_scheme_lacks_is_null():
         scale_to_image=np.ones(4),
     )
     assert got["nme"]["inter_ocular"] is got["nme"]["inter_pupil"] is got["scale_mean_percent"] is None
-    assert got["scale_mean"] == 1 and got["subsets"] == {} and got["conditions"] == {}
+    assert got["scale_mean"] == 1 and got["subsets"] == got["parts"] == got["conditions"] == {}
+    assert got["intervals"]["nme"]["inter_ocular"] is None
     # Failures and AUC then follow the box.
     values = metrics.image_nme(prediction, truth, visible, box, anonymous(4))
     assert got["failure_rate"]["10"] == metrics.failure_rate(values, 10)
@@ -167,6 +225,9 @@ def _summary(*, images=4, scheme=_SCHEME, subset=None, **options):
         (_spoil("visible", (slice(1, 3), 0), False), r"image 1: .*`inter_ocular`.*\(2 such images\)"),
         (_summary(scheme=anonymous(5)), r"`truth` has shape \(4, 4, 2\), expected \(4, 5, 2\)"),
         (_summary(images=0), "no images"),
+        (_summary(thresholds=(8, 0)), "thresholds 8, 0: give percentages above 0"),
+        (_summary(thresholds=(np.nan,)), "thresholds nan"),
+        (_summary(thresholds=()), "thresholds of none"),
         (_summary(subset=["a"]), "`subset` has shape"),
         (_summary(scale=np.ones((4, 4))), "`scale` has shape"),
         (_summary(scale=np.full((4, 4, 2), np.nan)), "image 0: `scale` has NaN"),
