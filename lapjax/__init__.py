@@ -32,6 +32,8 @@ _NAMES = {
     "load_run": "checkpoints",
     "evaluate": "evaluate",
     "predict": "evaluate",
+    "score": "scoring",
+    "compare": "scoring",
 }
 _MODULES = {
     "augment",
@@ -52,7 +54,11 @@ _MODULES = {
     "plots",
     "recipes",
     "schemes",
+    "scoring",
     "sharding",
+    "statistics",
+    "submissions",
+    "tables",
 }
 
 __all__ = sorted(_NAMES.keys() | _MODULES)

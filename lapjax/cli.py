@@ -6,7 +6,8 @@ Commands (`lapjax COMMAND --help` says what each takes):
 
   prepare    a folder of photos becomes a prepared set of square chips, or one pack file
   train      a recipe becomes a trained run: the network alone, or in the game against D
-  evaluate   the errors of a run on a split, as a table and as JSON
+  evaluate   the errors of a run on a split, or of anyone's predictions, as a table and as JSON
+  compare    which of two is better on the same images, and how sure that is
   recipes    the recipes: networks, sizes, losses and what to expect
 
 From photos to a number:
@@ -20,6 +21,12 @@ With unlabelled faces, and other options than the recipe's:
 
   lapjax prepare face_folder --source ~/lfw --name lfw --box 99,89,102
   lapjax train fast-medium-laplacekl+d-10k --out runs/b --epochs 40 --loss.direction "q||p"
+
+Anyone's points, by the same ruler, and whether the difference is one:
+
+  lapjax evaluate --predictions theirs.npz --dataset the300w --split common --per-image theirs.csv
+  lapjax evaluate runs/a --dataset the300w --split common --per-image ours.csv
+  lapjax compare ours.csv theirs.csv
 
 With nothing at hand, on faces that lapjax draws:
 
@@ -47,7 +54,7 @@ from lapjax.recipes import get_recipe
 
 __all__ = ["main"]
 
-COMMANDS = ("prepare", "train", "evaluate", "recipes")
+COMMANDS = ("prepare", "train", "evaluate", "compare", "recipes")
 _HELP = ("-h", "--help")
 
 

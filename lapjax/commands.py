@@ -1,31 +1,20 @@
 """What the commands of `lapjax.cli` take, as tyro reads it off each signature, and the few calls that each one is."""
 
-import contextlib
 import json as json_
 import math
 import os
-import pathlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from lapjax.config import Config
 from lapjax.errors import LapjaxError
+from lapjax.measuring import compare, evaluate
+from lapjax.options import File, Flag, Folder, Name, Number, check_place, console
 from lapjax.recipes import RECIPES
 
-__all__ = ["evaluate", "prepare", "recipes", "train"]
-
-Flag = tyro.conf.FlagCreatePairsOff[bool]
-
-
-def _optional(kind: type, metavar: str):
-    """An option that may be left out, shown without tyro's `{None}|` and `(default: None)`."""
-    return Annotated[kind | None, tyro.conf.arg(metavar=metavar, help_behavior_hint="")]
-
-
-File, Folder = _optional(Path, "FILE"), _optional(Path, "DIR")
-Name, Number = _optional(str, "NAME"), _optional(int, "N")
+__all__ = ["compare", "evaluate", "prepare", "recipes", "train"]
 
 # Table 1 of the poster: NME in percent on the common, challenging and full sets of 300W, trained on all of 300W's
 # 3,148 images. It prints no other width, so no other recipe has a number to meet.
@@ -100,7 +89,7 @@ def prepare(
     from lapjax.progress import counting
 
     if pack is not None:
-        _check_place(pack, "--pack")
+        check_place(pack, "--pack")
     elif (pack_chip_size, pack_quality, limit) != (None, None, None):
         raise LapjaxError(
             "--pack-chip-size, --pack-quality and --limit shape a pack: name it with --pack FILE"
@@ -133,7 +122,7 @@ def prepare(
 def _write_pack(dataset, place, pack, chip_size, quality, limit) -> None:
     from lapjax import data
 
-    with _console(stderr=True).status(f"packing {dataset}"):
+    with console(stderr=True).status(f"packing {dataset}"):
         faces = {
             split: data.load(dataset, split, data_dir=place, limit=limit, encoded=True)
             for split, count in data.splits(dataset, data_dir=place).items()
@@ -180,7 +169,7 @@ def train(
 
     if not (coordinator is processes is process_index is None):
         start_processes(coordinator, processes, process_index)
-    with training(recipe, console=_console(stderr=True, quiet=bool(process_index))) as report:
+    with training(recipe, console=console(stderr=True, quiet=bool(process_index))) as report:
         done = train_run(config, out, resume=resume, data_dir=data_dir, scheme=scheme, report=report)
     if not done.finished:
         saved = f"saved at step {done.step} of {done.steps}" if done.step else "stopped before the first step"
@@ -189,55 +178,6 @@ def train(
     best = f"best validation NME {done.best_nme:.2f} %" if math.isfinite(done.best_nme) else "no validation"
     print(f"{out}: {done.steps} steps in {duration(done.seconds)}, {best}; `lapjax evaluate {out}` says more")
     return 0
-
-
-def evaluate(
-    run: Annotated[Path, tyro.conf.arg(metavar="DIR")],
-    /,
-    *,
-    dataset: Name = None,
-    split: Name = None,
-    checkpoint: Literal["best", "last"] = "best",
-    json: File = None,
-    data_dir: Folder = None,
-    scheme: Name = None,
-) -> None:
-    """Prints the errors of a trained run on a split: NME by every normaliser, failure rate, AUC and
-    the mean scale b.
-
-    Args:
-      run: the --out of `lapjax train`
-      dataset: a prepared set or a pack (*.npz); the one it was trained on by default
-      split: of that set; the one that chose the best checkpoint by default
-      checkpoint: the one with the lowest validation NME, or the newest
-      json: write all numbers and their conditions to this file too
-      data_dir: where prepared sets lie; $LAPJAX_DATA_DIR or ~/.cache/lapjax by default
-      scheme: what the points of a TFDS set are that lapjax did not prepare, by name or as a JSON file
-    """
-    from lapjax import data
-    from lapjax.checkpoints import load_run
-    from lapjax.evaluate import config_conditions, table, write_json
-    from lapjax.evaluate import evaluate as evaluate_faces
-
-    if json is not None:
-        _check_place(json, "--json")
-    with _console(stderr=True).status(f"evaluating {run}"):
-        trained = load_run(run, which=checkpoint)
-        faces = data.load(
-            dataset or trained.config.dataset,
-            split or trained.config.validation_split,
-            data_dir=data_dir,
-            scheme=scheme,
-        )
-        conditions = config_conditions(trained.config) | {
-            "train_faces": trained.info["labelled"],
-            "step": trained.step,
-            "checkpoint": checkpoint,
-        }
-        result = evaluate_faces(trained.config.model, trained.variables, faces, conditions=conditions)
-    _console().print(table(result))
-    if json is not None:
-        write_json(json, result)
 
 
 def recipes(*, json: Flag = False) -> None:
@@ -292,7 +232,7 @@ def recipes(*, json: Flag = False) -> None:
             f"{config.epochs:g}",
             " ".join(map("{:.2f}".format, reported)),
         )
-    _console().print(table)
+    console().print(table)
 
 
 def _parameter_counts() -> dict:
@@ -310,28 +250,3 @@ def _parameter_counts() -> dict:
         return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
     return {model: count(model) for model in {config.model for config in RECIPES.values()}}
-
-
-def _console(*, stderr: bool = False, quiet: bool = False):
-    from rich.console import Console
-
-    console = Console(stderr=stderr, quiet=quiet)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 120  # a file or a pipe has no width: do not fold tables into rich's 80
-    return console
-
-
-def _check_place(path: pathlib.Path, option: str) -> None:
-    """Raises LapjaxError unless a file can be written there, before hours are spent on what it is to hold."""
-    if path.is_dir():
-        raise LapjaxError(f"{path} is a folder: give {option} the name of a file")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.probe")
-    try:
-        beside.touch()
-    except OSError as error:
-        raise LapjaxError(
-            f"cannot write {path}: {error.strerror or error}; choose another {option}"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()

@@ -1,30 +1,27 @@
 """A model on a split: points and scales in, the table of errors out."""
 
-import contextlib
 import dataclasses
 import functools
-import json
-import os
-import pathlib
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lapjax import augment, geometry, heatmaps, metrics
+from lapjax import augment, geometry, heatmaps, metrics, scoring
 from lapjax.config import Model
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.game import make_generator
+from lapjax.scoring import truth, write_json
 
 __all__ = [
     "Predictions",
     "check_crop",
     "config_conditions",
     "evaluate",
+    "match",
     "predict",
-    "table",
     "truth",
     "write_json",
 ]
@@ -121,109 +118,50 @@ def _outputs(variables) -> int:
     return variables["params"][last]["bias"].shape[-1]
 
 
-def truth(faces: Faces) -> np.ndarray:
-    """The labels of `faces` in image px, (N, K, 2) float64."""
-    to_image = geometry.invert(faces.image_to_chip.astype(np.float64))
-    return geometry.apply(to_image, faces.landmarks.astype(np.float64))
-
-
-def evaluate(model: Model, variables, faces: Faces, *, conditions: dict | None = None) -> dict:
-    """The errors of a model on labelled faces: `metrics.summary`, percent but for AUC.
-
-    Args:
-      model: what the variables are of.
-      variables: {"params", "batch_stats"} of the generator.
-      faces: of one split.
-      conditions: said beside the numbers (run, seed, ...), added to those known here.
-
-    Raises:
-      LapjaxError: as `predict`.
-    """
+def match(model: Model, variables, faces: Faces, *, conditions: dict | None = None) -> scoring.Matched:
+    """What a model says of labelled faces beside their labels, to be scored; arguments and errors as `evaluate`."""
     guess = predict(model, variables, faces)
     known = {
         "dataset": faces.meta.get("dataset"),
         "split": faces.meta.get("split"),
-        "scheme": faces.scheme.name,
-        "box": _box_rule(faces),
         "crop": model.crop,
-        "normaliser": metrics.primary_normaliser(faces.scheme),
+        "scale_unit": "input px",
     }
-    return metrics.summary(
-        guess.points,
-        truth(faces),
-        faces.visible,
-        faces.box,
-        faces.subset,
-        faces.scheme,
+    return scoring.Matched(
+        prediction=guess.points,
+        truth=truth(faces),
+        visible=faces.visible,
+        box=faces.box,
+        image=faces.name,
+        subset=faces.subset,
+        scheme=faces.scheme,
         scale=guess.scale,
         scale_to_image=guess.input_to_image,
         conditions=known | (conditions or {}),
     )
 
 
-def _box_rule(faces: Faces) -> str:
-    """How the boxes of `faces` came about, judged by the boxes themselves: most sets keep the tight one."""
-    tight = geometry.box_of(truth(faces), faces.visible)
-    off = np.abs(tight - faces.box).max(axis=1)
-    close = off <= 0.01 * (tight[:, 2:] - tight[:, :2]).max(axis=1)
-    return "tight box of the true landmarks" if close.all() else "annotated box"
+def evaluate(
+    model: Model,
+    variables,
+    faces: Faces,
+    *,
+    thresholds=metrics.THRESHOLDS,
+    conditions: dict | None = None,
+) -> dict:
+    """The errors of a model on labelled faces: `scoring.score`, percent but for AUC.
 
-
-def table(result: dict):
-    """A `rich` table of a result of `evaluate`, one line for the whole and one per subset."""
-    from rich import box
-    from rich.table import Table
-
-    conditions = result["conditions"]
-    said = f"Percent; failure rate and AUC by {conditions['normaliser']}; scale is the mean b in input px."
-    if "train_faces" in conditions:
-        said += f"\nTrained on {conditions['train_faces']} faces of {conditions['train']}, seed {conditions['seed']}."
-    lines = Table(
-        box=box.SIMPLE_HEAD,
-        title=f"{conditions['dataset']} {conditions['split']}, box: {conditions['box']}",
-        caption=said,
-        caption_justify="left",
-    )
-    heads = ("subset", "images", "inter-\nocular", "inter-\npupil", "box", "diagonal")
-    for head in (*heads, "fail\n8 %", "fail\n10 %", "AUC\n8 %", "AUC\n10 %", "scale"):
-        lines.add_column(head, justify="left" if head == "subset" else "right")
-
-    def line(name, part):
-        def show(value, digits=2):
-            return "-" if value is None else f"{value:.{digits}f}"
-
-        nme = [show(part["nme"][key]) for key in metrics.NORMALISERS]
-        failures = [show(part["failure_rate"][key]) for key in ("8", "10")]
-        auc = [show(part["auc"][key], 3) for key in ("8", "10")]
-        lines.add_row(name, str(part["images"]), *nme, *failures, *auc, show(part["scale_mean"]))
-
-    for name, part in result["subsets"].items():
-        line(name, part)
-    line("all", result)
-    return lines
-
-
-def write_json(path: str | os.PathLike, result: dict) -> None:
-    """Writes a result beside its place and renames it there.
+    Args:
+      model: what the variables are of.
+      variables: {"params", "batch_stats"} of the generator.
+      faces: of one split.
+      thresholds: of failure rate and AUC, percent.
+      conditions: said beside the numbers (run, seed, ...), added to those known here.
 
     Raises:
-      LapjaxError: the file cannot be written, or the result holds NaN or infinity.
+      LapjaxError: as `predict`.
     """
-    path = pathlib.Path(path)
-    try:
-        text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-    except ValueError as error:
-        raise LapjaxError(
-            f"cannot write {path}: a number of the result is not finite; check the model"
-        ) from error
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_text(text)
-        beside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise LapjaxError(f"cannot write {path}: {error.strerror or error}; choose another --json") from error
+    return scoring.score(match(model, variables, faces, conditions=conditions), thresholds=thresholds)
 
 
 def config_conditions(config) -> dict:

@@ -231,7 +231,7 @@ def summary(
       LapjaxError: no images, shapes that do not match, a threshold not above 0, or, naming the image, NaN or a
         distance of zero.
     """
-    thresholds = _thresholds(thresholds)
+    thresholds = threshold_keys(thresholds)
     values = image_values(prediction, truth, visible, box, scheme, scale=scale, scale_to_image=scale_to_image)
     images, primary = len(np.asarray(truth)), primary_normaliser(scheme)
     subset = np.full(images, "") if subset is None else np.asarray(subset, str)
@@ -278,8 +278,12 @@ def _intervals(values, chosen, headline, thresholds) -> dict:
     return out
 
 
-def _thresholds(thresholds) -> dict[str, float]:
-    """JSON key -> threshold."""
+def threshold_keys(thresholds) -> dict[str, float]:
+    """JSON key -> threshold, in percent.
+
+    Raises:
+      LapjaxError: none, or one that is not above 0.
+    """
     thresholds = {f"{t:g}": float(t) for t in thresholds}
     if not thresholds or not all(0 < t < np.inf for t in thresholds.values()):
         raise LapjaxError(f"thresholds {', '.join(thresholds) or 'of none'}: give percentages above 0")

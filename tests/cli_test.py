@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lapjax import cli, commands, data
+from lapjax import cli, commands, data, scoring
 from lapjax.config import override
 from lapjax.datasets.toy_faces import SPLITS, generate
 from lapjax.recipes import RECIPES, get_recipe
@@ -172,6 +172,23 @@ def test_unknown_recipe_and_option_suggest_the_nearest(refused):
         ("evaluate nowhere", "is not a run: it has no config.json"),
         ("evaluate nowhere --json missing/out.json", "cannot write missing/out.json"),
         ("evaluate nowhere --json .", "is a folder"),
+        ("evaluate nowhere --per-image missing/a.csv", "cannot write missing/a.csv"),
+        ("evaluate nowhere --per-image a.txt", "a table of images is a .csv or a .json file"),
+        ("evaluate", "the directory of a run, or --predictions FILE"),
+        ("evaluate nowhere --predictions a.npz", "the directory of a run, or --predictions FILE"),
+        ("evaluate nowhere --truth a.npz", "--truth goes with --predictions"),
+        ("evaluate --predictions a.npz", "say with --scheme what the points are"),
+        ("evaluate --predictions a.npz --scheme 300", "unknown scheme '300', did you mean '300w'"),
+        ("evaluate --predictions a.npz --scheme 300w", "cannot read a.npz: No such file"),
+        ("evaluate --predictions a.npz --scheme 300w --split test", "or --dataset NAME with --split NAME"),
+        ("evaluate --predictions a.npz --dataset toy_faces", "or --dataset NAME with --split NAME"),
+        ("evaluate --predictions a.npz --truth b.npz --dataset x --split y", "is --truth FILE, or --dataset"),
+        ("evaluate --predictions a.npz --scheme 300w --checkpoint last", "--checkpoint goes with a run"),
+        ("evaluate nowhere --threshold 8 -3", "thresholds 8, -3: give percentages above 0"),
+        ("compare a.csv", "B"),
+        ("compare a.csv b.csv", "cannot read a.csv: No such file"),
+        ("compare a.csv b.csv --json missing/out.json", "cannot write missing/out.json"),
+        ("compare a.csv b.csv --normaliser eyes", "inter_ocular"),
         ("prepare the300w", "no source folder given: say where the images are with --source DIR"),
         ("prepare the300 --source .", "the300w"),
         ("prepare the300w --source nowhere", "nowhere"),
@@ -222,6 +239,51 @@ def test_prepare_a_folder_and_pack_it_at_once(capsys, tmp_path):
     assert run(argv) == 0
     assert "lfw: unlabelled, 32 px chips" in capsys.readouterr().out
     assert data.splits("lfw") == data.splits("lfw.npz") == {"train": 3}
+
+
+def test_evaluate_predictions_and_compare_them(monkeypatch, capsys, tmp_path, rng):
+    small_toy(monkeypatch)
+    faces = generate("test", 3)
+    truth, names = scoring.truth(faces), faces.name[::-1]
+    for name, spread in (("good", 0.5), ("bad", 5.0)):
+        prediction = truth + rng.normal(0, spread, truth.shape)
+        np.savez(f"{name}.npz", prediction=prediction[::-1], image=names, scale=np.full((3, 68), spread))
+    np.savez("truth.npz", ground_truth=truth, image=faces.name)
+    assert run("evaluate --predictions good.npz --dataset toy_faces --split test --per-image good.csv") == 0
+    out = capsys.readouterr().out
+    assert "good.npz against toy_faces test, matched by image name." in out
+    argv = "evaluate --predictions bad.npz --truth truth.npz --scheme 300w --threshold 5 8 12.5"
+    assert run(f"{argv} --json bad.json --per-image bad.json.json") == 0
+    out = capsys.readouterr().out
+    assert "bad.npz against truth.npz" in out and "12.5 %" in out and "5.00" in out
+    result = json.loads((tmp_path / "bad.json").read_text())
+    assert list(result["auc"]) == ["5", "8", "12.5"] and result["scale_mean"] == pytest.approx(5)
+    rows = json.loads((tmp_path / "bad.json.json").read_text())["images"]
+    assert np.mean([row["inter_ocular"] for row in rows]) == pytest.approx(result["nme"]["inter_ocular"])
+    assert run("compare good.csv bad.json.json --json verdict.json") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    # With three images even a clear difference is not a sure one: the least p-value is 2 / 2^3.
+    assert said.startswith("No sure difference between good.csv and bad.json.json: mean NME ")
+    assert "good.csv is better on 100.0 % of the 3 images." in said and "p = 0.25" in said
+    verdict = json.loads((tmp_path / "verdict.json").read_text())
+    assert (verdict["a"], verdict["better"], verdict["p_value"]) == ("good.csv", 1, 0.25)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_predictions_are_scored_without_jax(tmp_path):
+    points = np.random.default_rng(0).uniform(0, 100, (3, 68, 2))
+    np.savez("a.npz", prediction=points + 1, ground_truth=points)
+    code = "import sys; from lapjax.cli import main; status = main(sys.argv[1:])"
+    code += "; assert status == 0 and not {'jax', 'flax', 'scipy'} & set(sys.modules), sorted(sys.modules)"
+    argv = [
+        sys.executable,
+        "-c",
+        code,
+        *shlex.split("evaluate --predictions a.npz --scheme 300w --json a.json"),
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "a.npz against its own ground_truth." in done.stdout
 
 
 def test_recipes(capsys):
@@ -287,7 +349,8 @@ def test_train_stop_resume_evaluate(tmp_path):
 
     status, out, err = finish(start("evaluate", "run", "--split", "test", "--json", "test.json"))
     assert status == 0, err
-    assert "toy_faces test, box: tight box of the true landmarks" in out
+    assert "toy_faces test.\n" in out and "box: tight box of the true landmarks" in out
+    assert "Trained on 16 faces of toy.npz train, seed 0." in out
     result = json.loads((tmp_path / "test.json").read_text())
     keys = {
         "nme",
@@ -296,6 +359,9 @@ def test_train_stop_resume_evaluate(tmp_path):
         "scale_mean",
         "scale_mean_percent",
         "images",
+        "parts",
+        "ced",
+        "intervals",
         "subsets",
         "conditions",
     }

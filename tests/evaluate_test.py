@@ -1,28 +1,25 @@
 """Predictions come back to image px, and an evaluation says every number that the command promises."""
 
 import dataclasses
-import errno
 import importlib
 import json
-import os
-import pathlib
 
 import jax
 import numpy as np
 import pytest
-import rich.console
 import tiny
 
 from lapjax import data, heatmaps
 from lapjax.config import Model
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import Predictions, config_conditions, evaluate, predict, table, truth, write_json
+from lapjax.evaluate import Predictions, config_conditions, evaluate, predict, truth
 from lapjax.schemes import SCHEMES, anonymous
 
 MODULE = importlib.import_module("lapjax.evaluate")  # `lapjax.evaluate` is the function
 # Heatmaps at stride 1 of 32 px inputs: 37.3 of a chip's 48 px.
 MODEL = Model(network="poster", width=1 / 64, input_size=32)
 NUMBERS = ("nme", "failure_rate", "auc", "scale_mean", "scale_mean_percent", "images")
+NUMBERS += ("parts", "ced", "intervals")
 
 
 def variables(landmarks):
@@ -163,6 +160,7 @@ def test_evaluation_says_all_of_it(monkeypatch):
         "scheme": "eyes",
         "box": "tight box of the true landmarks",
         "crop": 1.4,
+        "scale_unit": "input px",
         "normaliser": "inter_ocular",
         "seed": 3,
         "run": "a",
@@ -214,55 +212,3 @@ def test_config_conditions():
     found = config_conditions(config)
     assert (found["train"], found["seed"], found["epochs"]) == ("x.npz train", 5, 2.0)
     assert found["loss"]["direction"] == "p||q"
-
-
-@pytest.mark.parametrize("scheme", ["eyes", "five"])
-def test_the_table(monkeypatch, scheme):
-    faces = tiny.faces(4, scheme=scheme)
-    off_by(monkeypatch, faces)
-    result = evaluate(MODEL, variables(faces.scheme.count), faces)
-    with open(os.devnull, "w") as nowhere:
-        console = rich.console.Console(file=nowhere, record=True, width=100)
-        console.print(table(result))
-    text = console.export_text()
-    lines = {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
-    assert "tiny train, box: tight box" in text
-    for name, images in (("even", "2"), ("odd", "2"), ("all", "4")):
-        assert lines[name][1] == images
-        assert ("-" in lines[name]) == (scheme == "five")
-    assert f"{result['nme']['diagonal']:.2f}" in lines["all"]
-    assert lines["all"][-1] == "1.50"
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    file = tmp_path / "a.json"
-    write_json(file, {"nme": 3.5})
-    assert json.loads(file.read_text()) == {"nme": 3.5}
-
-    def full(self, text):
-        with open(self, "w") as half:
-            half.write(text[:3])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(pathlib.Path, "write_text", full)
-    with pytest.raises(
-        LapjaxError, match="cannot write .*a.json: No space left on device; choose another --json"
-    ):
-        write_json(file, {"nme": 1.0})
-    with pytest.raises(LapjaxError, match="not finite"):
-        write_json(file, {"nme": float("nan")})
-    monkeypatch.undo()
-    assert json.loads(file.read_text()) == {"nme": 3.5}
-    assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_json_where_no_file_can_be(tmp_path):
-    (tmp_path / "file").write_text("")
-    for place, problem in [
-        ("no/a.json", "No such file"),
-        ("file/a.json", "Not a directory"),
-        ("", "Is a directory"),
-    ]:
-        with pytest.raises(LapjaxError, match=f"cannot write .*: {problem}"):
-            write_json(tmp_path / place, {})
-    assert [item.name for item in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,156 @@
+"""The commands that measure: `evaluate` a run or a file of predictions, `compare` two of them."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from lapjax.errors import LapjaxError
+from lapjax.options import File, Folder, Name, check_place, console
+
+__all__ = ["compare", "evaluate"]
+
+
+def evaluate(
+    run: Annotated[Path | None, tyro.conf.arg(metavar="[DIR]", help_behavior_hint="")] = None,
+    /,
+    *,
+    predictions: File = None,
+    truth: File = None,
+    scheme: Name = None,
+    dataset: Name = None,
+    split: Name = None,
+    checkpoint: Literal["best", "last"] = "best",
+    threshold: Annotated[tuple[float, ...], tyro.conf.arg(metavar="PERCENT...")] = (8.0, 10.0),
+    json: File = None,
+    per_image: File = None,
+    data_dir: Folder = None,
+) -> None:
+    """Prints the errors of a trained run on a split, or of anyone's predictions: NME by every
+    normaliser, failure rate and AUC with bootstrap intervals over the images, NME by facial part,
+    the mean scale b; for each subset and for all.
+
+      lapjax evaluate runs/a --split test
+      lapjax evaluate --predictions mine.npz --truth labels.npz --scheme 300w
+      lapjax evaluate --predictions mine.npz --dataset the300w --split validation
+
+    FILE of --predictions is an .npz or a JSON object with `prediction` (N, K, 2), points (x, y) in
+    px of the original image, and as you have them `image` (N) names, `subset` (N) names, and `scale`
+    (N, K, 2) or (N, K), Laplace scales b in image px. The truth is `ground_truth` (N, K, 2) in the
+    same file, in the one of --truth, or the labels of a prepared split; with it may stand `visible`
+    (N, K), where it is known, and `box` (N, 4) as min x, min y, max x, max y, else the tight box of
+    the true points. Two files are matched by `image` where both have it, else row by row.
+
+    Args:
+      run: the --out of `lapjax train`
+      predictions: a file of predictions to score instead of a run
+      truth: the file with their `ground_truth`
+      scheme: what the points are: 300w, aflw, wflw, cofw, five or a JSON file; a prepared set knows
+      dataset: a prepared set or a pack (*.npz); the one that the run was trained on by default
+      split: of that set; for a run the one that chose the best checkpoint by default
+      checkpoint: (run) the one with the lowest validation NME, or the newest
+      threshold: of failure rate and AUC, percent of the normaliser; one or more
+      json: write all numbers, the cumulative error curve and the conditions to this file too
+      per_image: write a row for each image, worst first, to this .csv or .json; for `lapjax compare`
+      data_dir: where prepared sets lie; $LAPJAX_DATA_DIR or ~/.cache/lapjax by default
+    """
+    from lapjax import metrics, scoring, tables
+
+    if (run is None) == (predictions is None):
+        raise LapjaxError("say what to evaluate: the directory of a run, or --predictions FILE")
+    metrics.threshold_keys(threshold)
+    for path, option in ((json, "--json"), (per_image, "--per-image")):
+        if path is not None:
+            check_place(path, option)
+    if per_image is not None:
+        scoring.table_suffix(per_image)
+    with console(stderr=True).status(f"evaluating {run or predictions}"):
+        if run is not None:
+            if truth is not None:
+                raise LapjaxError("--truth goes with --predictions; for a run name --dataset and --split")
+            matched = _of_run(run, dataset, split, checkpoint, data_dir, scheme)
+        else:
+            matched = _of_file(predictions, truth, dataset, split, checkpoint, data_dir, scheme)
+        result = scoring.score(matched, thresholds=threshold)
+    console().print(tables.table(result))
+    if json is not None:
+        scoring.write_json(json, result)
+    if per_image is not None:
+        scoring.write_per_image(per_image, matched)
+
+
+def _of_run(run, dataset, split, checkpoint, data_dir, scheme):
+    from lapjax import data
+    from lapjax.checkpoints import load_run
+    from lapjax.evaluate import config_conditions, match
+
+    trained = load_run(run, which=checkpoint)
+    faces = data.load(
+        dataset or trained.config.dataset,
+        split or trained.config.validation_split,
+        data_dir=data_dir,
+        scheme=scheme,
+    )
+    conditions = config_conditions(trained.config) | {
+        "train_faces": trained.info["labelled"],
+        "step": trained.step,
+        "checkpoint": checkpoint,
+    }
+    return match(trained.config.model, trained.variables, faces, conditions=conditions)
+
+
+def _of_file(predictions, truth, dataset, split, checkpoint, data_dir, scheme):
+    from lapjax import data, submissions
+    from lapjax.schemes import get_scheme
+
+    if checkpoint != "best":
+        raise LapjaxError("--checkpoint goes with a run, not with --predictions; leave it out")
+    if (dataset is None) != (split is None) or None not in (truth, dataset):
+        raise LapjaxError("the truth of --predictions is --truth FILE, or --dataset NAME with --split NAME")
+    if dataset is not None:
+        faces = data.load(dataset, split, data_dir=data_dir, scheme=scheme, encoded=True)
+        return submissions.match(predictions, truth=faces, scheme=faces.scheme)
+    if scheme is None:
+        raise LapjaxError(
+            "say with --scheme what the points are: 300w, aflw, wflw, cofw, five or a JSON file"
+        )
+    return submissions.match(predictions, truth=truth, scheme=get_scheme(scheme))
+
+
+def compare(
+    a: Annotated[Path, tyro.conf.arg(metavar="A")],
+    b: Annotated[Path, tyro.conf.arg(metavar="B")],
+    /,
+    *,
+    normaliser: Annotated[
+        Literal["inter_ocular", "inter_pupil", "box", "diagonal"] | None,
+        tyro.conf.arg(metavar="NAME", help_behavior_hint=""),
+    ] = None,
+    json: File = None,
+) -> None:
+    """Says whether A is better than B on the same images, by how much, and how sure that is.
+
+      lapjax evaluate runs/a --split test --per-image a.csv
+      lapjax evaluate --predictions theirs.npz --dataset toy_faces --split test --per-image b.csv
+      lapjax compare a.csv b.csv
+
+    The images are matched by name. The mean difference in NME comes with its bootstrap interval
+    over the images, the p-value of a paired permutation test (were there no difference, each image
+    could as well favour the other), and the share of images where A is better. The test tells two
+    sets of points apart: how much another training of either would differ, only more runs can say.
+
+    Args:
+      a: a file that `lapjax evaluate --per-image` wrote, .csv or .json
+      b: another on the same images
+      normaliser: inter_ocular, inter_pupil, box or diagonal; inter_ocular by default, else box
+      json: write the numbers and their conditions to this file too
+    """
+    from lapjax import scoring
+
+    if json is not None:
+        check_place(json, "--json")
+    rows = [scoring.read_per_image(path) for path in (a, b)]
+    result = scoring.compare(*rows, normaliser=normaliser)
+    console().print(scoring.verdict(result, str(a), str(b)), highlight=False, markup=False)
+    if json is not None:
+        scoring.write_json(json, {"a": str(a), "b": str(b)} | result)

@@ -1,0 +1,49 @@
+"""What the options of all commands share: their kinds, the console, and a look at where a file is to go."""
+
+import contextlib
+import os
+import pathlib
+from typing import Annotated
+
+import tyro
+
+from lapjax.errors import LapjaxError
+
+__all__ = ["File", "Flag", "Folder", "Name", "Number", "check_place", "console", "optional"]
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+def optional(kind: type, metavar: str):
+    """An option that may be left out, shown without tyro's `{None}|` and `(default: None)`."""
+    return Annotated[kind | None, tyro.conf.arg(metavar=metavar, help_behavior_hint="")]
+
+
+File, Folder = optional(pathlib.Path, "FILE"), optional(pathlib.Path, "DIR")
+Name, Number = optional(str, "NAME"), optional(int, "N")
+
+
+def console(*, stderr: bool = False, quiet: bool = False):
+    """A `rich` console that does not fold what goes to a file or a pipe into 80 columns."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, quiet=quiet)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = 120
+    return made
+
+
+def check_place(path: pathlib.Path, option: str) -> None:
+    """Raises LapjaxError unless a file can be written there, before hours are spent on what it is to hold."""
+    if path.is_dir():
+        raise LapjaxError(f"{path} is a folder: give {option} the name of a file")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.probe")
+    try:
+        beside.touch()
+    except OSError as error:
+        raise LapjaxError(
+            f"cannot write {path}: {error.strerror or error}; choose another {option}"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
