@@ -30,15 +30,23 @@ _NAMES = {
     "prepare": "datasets.prepare",
     "train": "train",
     "load_run": "checkpoints",
+    "calibrate_run": "trust",
     "evaluate": "evaluate",
     "predict": "evaluate",
+    "truth": "scoring",
+    "view": "views",
     "score": "scoring",
     "compare": "scoring",
 }
 _MODULES = {
     "augment",
+    "boxes",
+    "calibration",
+    "charts",
     "checkpoints",
+    "confidence",
     "config",
+    "conformal",
     "curves",
     "data",
     "datasets",
@@ -57,8 +65,11 @@ _MODULES = {
     "scoring",
     "sharding",
     "statistics",
+    "stress",
     "submissions",
     "tables",
+    "trust",
+    "views",
 }
 
 __all__ = sorted(_NAMES.keys() | _MODULES)

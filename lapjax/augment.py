@@ -45,10 +45,13 @@ def crop(
     *,
     model: Model,
     chip_factor: float,
+    change: Float[Array, "b 2 3"] | None = None,
 ) -> Crops:
-    """The plain crop that evaluation uses."""
+    """The plain crop that evaluation uses, or with `change` that crop moved: a transform a face, input px to input px."""
     matrix = crop_matrices(chips.shape[1], chip_factor, model)
     matrices = jnp.broadcast_to(matrix, (len(chips), 2, 3))
+    if change is not None:
+        matrices = geometry.compose(change, matrices)
     images = jax.vmap(functools.partial(_warp, size=model.input_size))(_unit(chips), matrices)
     return _labelled(images, landmarks, visible, matrices, model.input_size)
 

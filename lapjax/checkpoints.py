@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from lapjax.calibration import Calibration, load_calibration
 from lapjax.config import Config, from_dict, to_dict
 from lapjax.errors import LapjaxError
 from lapjax.schemes import Scheme
@@ -29,6 +30,7 @@ __all__ = ["Run", "RunDirectory", "load_run"]
 
 # Checkpoints kept. A run killed after saving `best` and before `last` goes back to the `best` before.
 _KEPT = {"last": 1, "best": 2}
+CALIBRATION = "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Run:
     step: int
     info: dict
     """What was said of the run's data: labelled and unlabelled counts, chips, terms."""
+    calibration: Calibration | None = None
+    """Of the best model's confidence, once `trust.calibrate_run` has fitted it."""
 
 
 def load_run(directory: str | os.PathLike, *, which: str = "best") -> Run:
@@ -66,7 +70,9 @@ def load_run(directory: str | os.PathLike, *, which: str = "best") -> Run:
     shapes = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
     variables = tree if which == "best" else tree["average"]
     _check_shapes(variables, shapes, place.path)
-    return Run(config, scheme, variables, step, info)
+    file = place.path / CALIBRATION
+    known = load_calibration(file) if which == "best" and file.exists() else None
+    return Run(config, scheme, variables, step, info, known)
 
 
 def _shapes(tree) -> dict[str, tuple[int, ...]]:
@@ -220,6 +226,8 @@ class RunDirectory:
           LapjaxError: it cannot be written, or a newer one is there; the one before stays.
         """
         place = self.path / which
+        if which == "best":  # a calibration is of one model
+            (self.path / CALIBRATION).unlink(missing_ok=True)
         try:
             saved = self._manager(which).save(step, args=ocp.args.StandardSave(tree))
         except (OSError, ValueError, RuntimeError) as error:

@@ -6,8 +6,10 @@ Commands (`lapjax COMMAND --help` says what each takes):
 
   prepare    a folder of photos becomes a prepared set of square chips, or one pack file
   train      a recipe becomes a trained run: the network alone, or in the game against D
+  calibrate  fits a run's confidence on held-out faces (train does so where the set has some)
   evaluate   the errors of a run on a split, or of anyone's predictions, as a table and as JSON
   compare    which of two is better on the same images, and how sure that is
+  boxes      the boxes that a run finds in unlabelled faces, to prepare them again
   recipes    the recipes: networks, sizes, losses and what to expect
 
 From photos to a number:
@@ -54,7 +56,7 @@ from lapjax.recipes import get_recipe
 
 __all__ = ["main"]
 
-COMMANDS = ("prepare", "train", "evaluate", "compare", "recipes")
+COMMANDS = ("prepare", "train", "calibrate", "evaluate", "compare", "boxes", "recipes")
 _HELP = ("-h", "--help")
 
 
@@ -67,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if argv is None:
         signal.signal(signal.SIGTERM, _terminate)
-        if arguments[:1] in (["train"], ["evaluate"]):
+        if arguments[:1] in (["train"], ["evaluate"], ["calibrate"], ["boxes"]):
             from lapjax.cpu import with_huge_pages
 
             with_huge_pages()

@@ -10,11 +10,11 @@ import tyro
 
 from lapjax.config import Config
 from lapjax.errors import LapjaxError
-from lapjax.measuring import compare, evaluate
+from lapjax.measuring import calibrate, compare, evaluate
 from lapjax.options import File, Flag, Folder, Name, Number, check_place, console
 from lapjax.recipes import RECIPES
 
-__all__ = ["compare", "evaluate", "prepare", "recipes", "train"]
+__all__ = ["boxes", "calibrate", "compare", "evaluate", "prepare", "recipes", "train"]
 
 # Table 1 of the poster: NME in percent on the common, challenging and full sets of 300W, trained on all of 300W's
 # 3,148 images. It prints no other width, so no other recipe has a number to meet.
@@ -177,7 +177,61 @@ def train(
         return 128 + done.stopped
     best = f"best validation NME {done.best_nme:.2f} %" if math.isfinite(done.best_nme) else "no validation"
     print(f"{out}: {done.steps} steps in {duration(done.seconds)}, {best}; `lapjax evaluate {out}` says more")
+    if not process_index:
+        _calibrate(config, out, data_dir)
     return 0
+
+
+def _calibrate(config, out, data_dir) -> None:
+    """Fits the run's confidence where the set has faces for it; a run without it is a run all the same."""
+    from lapjax import data
+    from lapjax.trust import calibrate_run
+
+    if "calibration" not in data.splits(config.dataset, data_dir=data_dir):
+        return
+    try:
+        found = calibrate_run(out, data_dir=data_dir)
+    except LapjaxError as error:
+        print(f"no confidence was fitted: {error}")
+        return
+    for note in found.notes:
+        print(f"note: {note}")
+    print(f"confidence fitted on {found.images} images of the calibration split")
+
+
+def boxes(
+    run: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    /,
+    *,
+    dataset: str,
+    out: Path,
+    split: str = "train",
+    data_dir: Folder = None,
+) -> None:
+    """Writes the boxes that a trained run finds in unlabelled faces, the tight boxes of its points.
+
+    Unlabelled faces are prepared twice: with one rough box for all, then with these, so that they
+    are framed as the labelled ones and D has no framing to tell apart:
+
+      lapjax boxes runs/a --dataset lfw --out boxes.csv
+      lapjax prepare face_folder --source ~/lfw --name lfw --boxes boxes.csv
+
+    Args:
+      run: the --out of `lapjax train`
+      dataset: a prepared set or a pack (*.npz)
+      out: the boxes.csv to write
+      split: of the set
+      data_dir: where prepared sets lie; $LAPJAX_DATA_DIR or ~/.cache/lapjax by default
+    """
+    from lapjax import data
+    from lapjax.boxes import find_boxes, write_boxes
+    from lapjax.checkpoints import load_run
+
+    check_place(out, "--out")
+    with console(stderr=True).status(f"looking for faces in {dataset}"):
+        faces = data.load(dataset, split, data_dir=data_dir, encoded=True)
+        write_boxes(out, faces, find_boxes(load_run(run), faces))
+    print(f"{out}: {len(faces)} boxes")
 
 
 def recipes(*, json: Flag = False) -> None:

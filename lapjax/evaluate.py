@@ -36,6 +36,8 @@ class Predictions(NamedTuple):
     """(N, K, 2), b_x and b_y in input px."""
     input_to_image: np.ndarray
     """(N,) image px per input px."""
+    input_points: np.ndarray
+    """(N, K, 2) in input px, as the network gives them."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -43,11 +45,11 @@ def _predictor(model: Model, landmarks: int, chip_factor: float):
     generator = make_generator(model, landmarks)
 
     @jax.jit
-    def run(variables, chips):
+    def run(variables, chips, change):
         count = len(chips)
         blank = jnp.zeros((count, landmarks, 2))
         hidden = jnp.zeros((count, landmarks), bool)
-        crops = augment.crop(chips, blank, hidden, model=model, chip_factor=chip_factor)
+        crops = augment.crop(chips, blank, hidden, model=model, chip_factor=chip_factor, change=change)
         variables = {name: tree for name, tree in variables.items() if tree}
         maps = generator.apply(variables, crops.images)
         return heatmaps.estimate(maps, beta=model.beta, stride=model.stride)
@@ -55,21 +57,24 @@ def _predictor(model: Model, landmarks: int, chip_factor: float):
     return run
 
 
-def predict(model: Model, variables, faces: Faces, *, batch_size: int = 64) -> Predictions:
+def predict(
+    model: Model, variables, faces: Faces, *, batch_size: int = 64, change: np.ndarray | None = None
+) -> Predictions:
     """Points and scales of all faces, from their plain central crops.
 
     Args:
       model: what the variables are of.
       variables: {"params", "batch_stats"} of the generator.
-      faces: N of them, with the model's number of landmarks.
+      faces: N of them, with the model's number of landmarks or unlabelled.
       batch_size: faces at a time; the last batch is padded and its padding dropped.
+      change: (N, 2, 3), moves each crop by a transform of input px, as another box would; none by default.
 
     Raises:
       LapjaxError: no faces, faces with another number of landmarks than the model, or chips that show less than its
         crop.
     """
     landmarks = _outputs(variables)
-    if faces.scheme.count != landmarks:
+    if faces.scheme.count not in (0, landmarks):
         raise LapjaxError(
             f"the model has {landmarks} landmarks and {faces.meta.get('dataset', 'the data')} has "
             f"{faces.scheme.count}: evaluate it on a set of its own scheme"
@@ -85,21 +90,31 @@ def predict(model: Model, variables, faces: Faces, *, batch_size: int = 64) -> P
     for start in range(0, len(faces), batch_size):
         chips = np.asarray(faces.images[start : start + batch_size])
         count = len(chips)
-        if count < batch_size:
-            chips = np.concatenate([chips, np.repeat(chips[-1:], batch_size - count, axis=0)])
-        guess = run(variables, chips)
+        moves = (
+            None if change is None else _padded(np.asarray(change[start : start + batch_size]), batch_size)
+        )
+        guess = run(variables, _padded(chips, batch_size), moves)
         points.append(np.asarray(guess.points)[:count])
         scales.append(np.asarray(guess.scale)[:count])
     to_input = np.asarray(
         augment.crop_matrices(faces.images.shape[1], faces.meta["chip_factor"], model), np.float64
     )
+    if change is not None:
+        to_input = geometry.compose(np.asarray(change, np.float64), to_input)
     image_to_input = geometry.compose(to_input, faces.image_to_chip.astype(np.float64))
     input_to_image = geometry.invert(image_to_input)
+    input_points = np.concatenate(points)
     return Predictions(
-        geometry.apply(input_to_image, np.concatenate(points).astype(np.float64)),
+        geometry.apply(input_to_image, input_points.astype(np.float64)),
         np.concatenate(scales),
         geometry.linear_scale(input_to_image),
+        input_points,
     )
+
+
+def _padded(rows, size):
+    """At least `size` rows, the last one repeated."""
+    return np.concatenate([rows, np.repeat(rows[-1:], max(0, size - len(rows)), axis=0)])
 
 
 def check_crop(model: Model, faces: Faces) -> None:

@@ -76,10 +76,9 @@ def quickstart(out: pathlib.Path, *, epochs: float | None = None) -> dict:
 
 def _draw_faces(pack: pathlib.Path, console) -> pathlib.Path:
     """The toy faces as a pack, drawn unless a whole one is there."""
-    from rich.progress import Progress
-
     from lapjax import data
     from lapjax.datasets import toy_faces
+    from lapjax.progress import counting
 
     splits = ("train", "validation", "test")
     if pack.exists():
@@ -88,39 +87,22 @@ def _draw_faces(pack: pathlib.Path, console) -> pathlib.Path:
                 return pack
         except LapjaxError:
             pack.unlink()
-    with Progress(console=console) as progress:
-        task = progress.add_task("drawing faces", total=sum(toy_faces.SPLITS[split] for split in splits))
-        faces = {
-            split: toy_faces.generate(split, progress=lambda done, total: progress.advance(task))
-            for split in splits
-        }
+    total, drawn, faces = sum(toy_faces.SPLITS[split] for split in splits), 0, {}
+    with counting("drawing faces", console=console) as progress:
+        for split in splits:
+            faces[split] = toy_faces.generate(
+                split, progress=lambda done, _, before=drawn: progress(before + done, total)
+            )
+            drawn += len(faces[split])
     data.write_pack(pack, faces)
     return pack
 
 
 def _train(config, directory, name, console) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from lapjax.progress import training
     from lapjax.train import train
 
-    columns = (
-        TextColumn(f"{name:>9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[said]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(name, total=None, said="compiling")
-        said = {}
-
-        def report(line):
-            said.update(line)
-            words = f"loss {said.get('loss', 0):.2f}  {said.get('images_per_second', 0):.0f} images/s"
-            if "nme" in said:
-                words += f"  validation NME {said['nme']:.2f} %"
-            progress.update(task, completed=line["step"], total=line["steps"], said=words)
-
+    with training(name, console=console) as report:
         outcome = train(config, directory, report=report)
     if not outcome.finished:
         raise LapjaxError(f"stopped at step {outcome.step}: start it again, it takes a few minutes")
@@ -148,36 +130,22 @@ def _table(results: dict):
 
 def _draw(path: pathlib.Path, runs: dict, faces) -> pathlib.Path:
     """Four test faces under both losses: points, and the heatmap of one landmark."""
-    from lapjax import augment, heatmaps, metrics, plots
-    from lapjax.game import make_generator
+    from lapjax import plots
+    from lapjax.views import view
 
     few = faces.take(np.arange(0, len(faces), max(1, len(faces) // 4))[:4])
-    guesses, errors = {}, {}
-    for name, run in runs.items():
-        model = run.config.model
-        crops = augment.crop(
-            np.asarray(few.images),
-            few.landmarks,
-            few.visible,
-            model=model,
-            chip_factor=few.meta["chip_factor"],
-        )
-        variables = {key: tree for key, tree in run.variables.items() if tree}
-        maps = make_generator(model, run.scheme.count).apply(variables, crops.images)
-        guess = heatmaps.estimate(maps, beta=model.beta, stride=model.stride)
-        probability = heatmaps.softmax(maps, beta=model.beta)[..., LANDMARK]
-        guesses[name] = plots.Guess(*(np.asarray(part) for part in (guess.points, probability, guess.scale)))
-        truth = np.asarray(crops.landmarks)
-        # NME is a ratio, so input px serve as well as image px.
-        errors[name] = metrics.image_nme(guesses[name].points, truth, few.visible, few.box, few.scheme)
-    images = np.round((np.asarray(crops.images) + 1) * 127.5).clip(0, 255).astype(np.uint8)
+    views = {name: view(run, few) for name, run in runs.items()}
+    seen = next(iter(views.values()))
     figure = plots.spread_figure(
-        images,
-        truth,
-        guesses,
+        seen.images,
+        seen.truth,
+        {
+            name: plots.Guess(part.points, part.probability[..., LANDMARK], part.scale)
+            for name, part in views.items()
+        },
         landmark=LANDMARK,
         landmark_name="a mouth corner",
-        errors=errors,
+        errors={name: part.nme for name, part in views.items()},
         segments=few.scheme.segments,
     )
     return plots.save(figure, path)

@@ -10,7 +10,10 @@ def table(result: dict):
     from rich.console import Group
     from rich.text import Text
 
-    return Group(_by_normaliser(result), _by_subset(result), Text(_conditions(result)))
+    parts = [_by_normaliser(result), _by_subset(result)]
+    if "trust" in result:
+        parts.append(_trust(result["trust"]))
+    return Group(*parts, Text(_conditions(result)))
 
 
 def _by_normaliser(result):
@@ -38,6 +41,36 @@ def _by_subset(result):
     lines.add_section()
     for name in result["parts"]:
         lines.add_row(f"NME of {name}", *(_show(part["parts"][name]) for part in columns.values()), "")
+    return lines
+
+
+def _trust(worth: dict):
+    """What `trust.assess` found, a line each."""
+    radius, said, rank = worth["radius"], worth["confidence"], worth["ranking"]
+    level = f"{100 * radius['level']:g} %"
+    lines = _table("confidence", "", "95 %")
+    lines.add_row(
+        f"points inside their {level} radius",
+        f"{100 * radius['overall']:.1f} %",
+        _interval([100 * end for end in radius["interval"]], 1),
+    )
+    for name, share in radius["parts"].items():
+        lines.add_row(f"  of the {name}", f"{100 * share:.1f} %", "")
+    lines.add_row("mean radius, of the normaliser", f"{radius['mean_percent']:.2f} %", "")
+    lines.add_row(
+        "points said to be close, and close", f"{100 * said['said']:.1f}, {100 * said['seen']:.1f} %", ""
+    )
+    lines.add_row("calibration error", f"{said['calibration_error']:.3f}", "")
+    lines.add_row("rank correlation with the error", f"{rank['calibrated']['spearman']:.3f}", "")
+    lines.add_row("AUSE", f"{rank['calibrated']['ause']:.3f}", "")
+    for name, found in rank["calibrated"]["failure_auroc"].items():
+        if found is not None:
+            over = f"{name} %" if name.replace(".", "").isdigit() else f"its {name}"
+            lines.add_row(
+                f"AUROC of the {found['failures']} images over {over}",
+                f"{found['value']:.3f}",
+                _interval(found["interval"], 3),
+            )
     return lines
 
 

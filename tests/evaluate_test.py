@@ -135,6 +135,7 @@ def off_by(monkeypatch, faces, distance=2.0, scale=1.5):
         truth(faces) + [distance, 0],
         np.full((count, points, 2), scale, np.float32),
         np.full(count, 1.25),
+        faces.landmarks,
     )
     monkeypatch.setattr(MODULE, "predict", lambda *_: guess)
 

@@ -14,13 +14,14 @@ SHELL = ["options", "measuring", "commands"]
 LAYERS = [
     ["errors", "config", "recipes", "schemes", "geometry", "images", "cpu"],
     ["heatmaps", "losses", "metrics", "statistics", "convolutions"],
+    ["calibration", "confidence", "conformal"],
     ["networks"],
     ["packs", "data", "augment", "datasets"],
     ["scoring", "submissions"],
     ["game", "sharding"],
     ["checkpoints", "evaluate"],
-    ["boxes", "stress", "views", "train"],
-    ["plots", "curves", "progress", "tables"],
+    ["boxes", "stress", "trust", "views", "train"],
+    ["plots", "curves", "charts", "progress", "tables"],
     ["quickstart"],
     SHELL,
     ["cli"],
@@ -32,6 +33,9 @@ RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 OPTIONAL = {"array_record", "beartype", "grain", "matplotlib", "tensorflow_datasets", "tyro"}
 WITHOUT_JAX = {
     *LAYERS[0],
+    "calibration",
+    "confidence",
+    "conformal",
     "metrics",
     "statistics",
     "packs",

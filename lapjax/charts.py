@@ -1,0 +1,112 @@
+"""Curves about errors and confidence, several models over one another; the style is that of `plots`."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lapjax.confidence import Reliability, Sparsification, auroc
+from lapjax.plots import CYCLE, DASHES, styled
+
+__all__ = ["failures", "intervals", "reliability", "sparsification", "stress"]
+
+_CHANCE = {"color": "#999999", "linewidth": 0.8, "linestyle": ":", "zorder": 1}
+
+
+def _styles(named: Mapping):
+    """(name, value, how to draw it) of every curve: its own colour and its own dashes."""
+    for i, (name, value) in enumerate(named.items()):
+        yield (
+            name,
+            value,
+            {"color": CYCLE[i % len(CYCLE)], "linestyle": DASHES[i % len(DASHES)], "label": name},
+        )
+
+
+@styled
+def intervals(ax, levels, covered: Mapping[str, Sequence[float]]) -> None:
+    """How often errors lie in the intervals of the predicted Laplace distributions, against the intervals' levels.
+
+    Args:
+      ax: Matplotlib axes.
+      levels: (L,) in (0, 1).
+      covered: (L,) observed shares, by the name of the model; on the diagonal b is calibrated, below it too small.
+    """
+    percent = 100 * np.asarray(levels)
+    ax.plot([0, 100], [0, 100], **_CHANCE)
+    for _, observed, style in _styles(covered):
+        ax.plot(percent, 100 * np.asarray(observed), marker="o", markersize=2.5, **style)
+    ax.set(xlim=(0, 100), ylim=(0, 100), xlabel="level of the interval (%)", ylabel="errors inside (%)")
+    ax.legend(loc="upper left")
+
+
+@styled
+def reliability(ax, found: Mapping[str, Reliability]) -> None:
+    """The reliability diagram of a probability: what was said against what came true.
+
+    Args:
+      ax: Matplotlib axes.
+      found: `confidence.reliability` by the name of the model.
+    """
+    ax.plot([0, 100], [0, 100], **_CHANCE)
+    for _, bins, style in _styles(found):
+        ax.plot(100 * bins.predicted, 100 * bins.observed, marker="o", markersize=2.5, **style)
+    ax.set(xlim=(0, 100), ylim=(0, 100), xlabel="confidence (%)", ylabel="points that close (%)")
+    ax.legend(loc="upper left")
+
+
+@styled
+def sparsification(ax, found: Mapping[str, Sparsification], *, unit: str = "% of inter-ocular") -> None:
+    """The error that is left when the least certain points are discarded; the oracle's order thin and dotted.
+
+    Args:
+      ax: Matplotlib axes.
+      found: `confidence.sparsification` by the name of the model.
+      unit: of the errors.
+    """
+    for _, curves, style in _styles(found):
+        some = np.unique(np.linspace(0, len(curves.discarded) - 1, 400).astype(int))
+        some = some[curves.discarded[some] <= 0.98]
+        percent = 100 * curves.discarded[some]
+        ax.plot(percent, curves.by_uncertainty[some], **style)
+        ax.plot(percent, curves.oracle[some], color=style["color"], linewidth=0.7, linestyle=":")
+    ax.set(
+        xlim=(0, 100), xlabel="points discarded, least certain first (%)", ylabel=f"mean error left ({unit})"
+    )
+    ax.set_ylim(bottom=0)
+    ax.legend(loc="lower left")
+
+
+@styled
+def failures(ax, found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """The receiver operating characteristic of finding failed images by their uncertainty.
+
+    Args:
+      ax: Matplotlib axes.
+      found: (uncertainty (N,), failed (N,) bool) by the name of the model.
+    """
+    ax.plot([0, 100], [0, 100], **_CHANCE)
+    for name, (uncertainty, failed), style in _styles(found):
+        failed = np.asarray(failed, bool)[np.argsort(-np.asarray(uncertainty), kind="stable")]
+        caught = np.concatenate([[0], np.cumsum(failed) / failed.sum()])
+        alarms = np.concatenate([[0], np.cumsum(~failed) / (~failed).sum()])
+        style["label"] = f"{name}: {auroc(uncertainty, found[name][1]):.2f}"
+        ax.plot(100 * alarms, 100 * caught, **style)
+    ax.set(xlim=(0, 100), ylim=(0, 100), xlabel="false alarms (%)", ylabel="failures found (%)")
+    ax.legend(loc="lower right")
+
+
+@styled
+def stress(ax, limits, nme: Mapping[str, Sequence[float]], *, what: str) -> None:
+    """NME against how far the input is from what the network was trained on.
+
+    Args:
+      ax: Matplotlib axes.
+      limits: (L,) how far.
+      nme: (L,) percent, by the name of the model.
+      what: the limits are of, with their unit.
+    """
+    for _, values, style in _styles(nme):
+        ax.plot(limits, values, marker="o", markersize=2.5, **style)
+    ax.set(xlabel=what, ylabel="NME (%)", xlim=(min(limits), max(limits)))
+    ax.set_ylim(bottom=0)
+    ax.legend(loc="lower right")

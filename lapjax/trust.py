@@ -1,0 +1,195 @@
+"""How far to trust a trained run: calibrates its confidence on held-out faces, and measures what that is worth.
+
+`calibrate` belongs to the calibration split, which neither trained nor chose the model; `assess` to any other.
+"""
+
+import os
+import pathlib
+
+import numpy as np
+
+from lapjax import confidence, conformal, data, metrics, statistics
+from lapjax.calibration import Calibrated, Calibration, save_calibration
+from lapjax.checkpoints import CALIBRATION, Run, load_run
+from lapjax.data import Faces
+from lapjax.errors import LapjaxError
+from lapjax.evaluate import Predictions, predict, truth
+
+__all__ = ["LEVELS", "assess", "calibrate", "calibrate_run", "calibrated", "rank"]
+
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+
+def calibrate(run: Run, faces: Faces, *, level: float = 0.9, tolerance: float = 0.05) -> Calibration:
+    """Fits the confidence of a run on faces that neither trained nor chose it; see `conformal.fit`.
+
+    Args:
+      run: the model.
+      faces: of the calibration split.
+      level: the probability that the radius of a point is to hold.
+      tolerance: the error that the confidence is about, over sqrt(w * h) of the box.
+
+    Raises:
+      LapjaxError: as `evaluate.predict` and `conformal.fit`.
+    """
+    guess = predict(run.config.model, run.variables, faces)
+    return conformal.fit(
+        guess.input_points,
+        guess.scale,
+        metrics.point_errors(guess.points, truth(faces)),
+        input_to_image=guess.input_to_image,
+        scheme=faces.scheme,
+        stride=run.config.model.stride,
+        visible=faces.visible,
+        level=level,
+        tolerance=tolerance,
+    )
+
+
+def calibrate_run(
+    directory: str | os.PathLike,
+    *,
+    dataset: str | None = None,
+    split: str = "calibration",
+    data_dir: str | os.PathLike | None = None,
+    level: float = 0.9,
+    tolerance: float = 0.05,
+) -> Calibration:
+    """Fits the confidence of a run directory's best model and keeps it there, as calibration.json; `load_run` reads it.
+
+    Args:
+      directory: of the run.
+      dataset: a prepared set or a pack; the one it was trained on by default.
+      split: of that set; not the one that trained the run, nor the one that chose its best checkpoint.
+      data_dir: where prepared sets lie, see `data.data_directory`.
+      level, tolerance: as of `calibrate`.
+
+    Raises:
+      LapjaxError: as `calibrate`, `load_run` and `data.load`, and a split that the run has learned from.
+    """
+    run = load_run(directory)
+    own = run.config.dataset if dataset is None else dataset
+    learned = (run.config.train_split, run.config.validation_split)
+    if own == run.config.dataset and split in learned:
+        raise LapjaxError(
+            f"the split {split} has trained or chosen this run, whose errors there are smaller than elsewhere: "
+            "calibrate on one of its own, such as calibration"
+        )
+    found = calibrate(run, data.load(own, split, data_dir=data_dir), level=level, tolerance=tolerance)
+    save_calibration(found, pathlib.Path(directory) / CALIBRATION)
+    return found
+
+
+def calibrated(run: Run, guess: Predictions, faces: Faces) -> Calibrated:
+    """The expected error, radius and confidence of predictions, from the run's calibration.
+
+    Raises:
+      LapjaxError: the run has not been calibrated.
+    """
+    if run.calibration is None:
+        raise LapjaxError(
+            "this run has no calibration.json: `lapjax calibrate DIR` fits one on held-out faces"
+        )
+    size = faces.box[:, 2:] - faces.box[:, :2]
+    return run.calibration.apply(
+        guess.input_points,
+        guess.scale,
+        input_to_image=guess.input_to_image,
+        box_size=np.sqrt(size.prod(axis=-1)),
+    )
+
+
+def assess(run: Run, faces: Faces, *, threshold: float = 8.0) -> dict:
+    """What a run's confidence is worth on labelled faces, ready for JSON.
+
+    Args:
+      run: calibrated.
+      faces: neither of its training, validation nor calibration.
+      threshold: NME in percent above which an image has failed.
+
+    Returns:
+      `radius`: the share of points inside theirs, `level`, `overall`, its bootstrap `interval` over the images, and
+      `parts`, the same of each facial part; `mean_percent`, the mean radius in percent of the normaliser.
+      `confidence`: `calibration_error` of the probability, its mean `said` and the share that came true, `seen`.
+      `laplace`: `levels` and the shares of errors inside the raw Laplace intervals, `observed`.
+      `ranking`: of the calibrated scale and of the raw b, both over the normaliser: `spearman` with the error, `ause`,
+      and `failure_auroc` of the image means, at `threshold` and at the model's 90th percentile, with intervals where
+      there are failures. None where there are too few.
+
+    Raises:
+      LapjaxError: as `calibrated` and `evaluate.predict`.
+    """
+    guess = predict(run.config.model, run.variables, faces)
+    said = calibrated(run, guess, faces)
+    where, visible = truth(faces), faces.visible
+    distances = metrics.normalisers(where, faces.box, faces.scheme, visible=visible)
+    unit = distances[metrics.primary_normaliser(faces.scheme)][:, None]
+    error = metrics.point_errors(guess.points, where)
+    inside = error <= said.radius
+    box_size = distances["box"][:, None]
+    close = error < run.calibration.tolerance * box_size
+    nme = metrics.image_nme(guess.points, where, visible, faces.box, faces.scheme)
+    raw = guess.scale.mean(axis=-1) * guess.input_to_image[:, None]
+    per_axis = (guess.points - where) / guess.input_to_image[:, None, None]
+    return {
+        "images": len(faces),
+        "radius": {
+            "level": run.calibration.level,
+            "overall": float(inside[visible].mean()),
+            "interval": _share_interval(inside, visible),
+            "parts": {
+                name: float(inside[:, list(members)][visible[:, list(members)]].mean())
+                for name, members in faces.scheme.parts
+                if visible[:, list(members)].any()
+            },
+            "mean_percent": float(100 * (said.radius / unit)[visible].mean()),
+        },
+        "confidence": {
+            "calibration_error": confidence.calibration_error(said.confidence, close, visible),
+            "said": float(said.confidence[visible].mean()),
+            "seen": float(close[visible].mean()),
+        },
+        "laplace": {
+            "levels": list(LEVELS),
+            "observed": confidence.coverage(per_axis, guess.scale, LEVELS, visible).tolist(),
+        },
+        "ranking": {
+            name: rank(error / unit, doubt / unit, nme, visible, threshold=threshold)
+            for name, doubt in (("calibrated", said.scale), ("raw", raw))
+        },
+    }
+
+
+def rank(error, doubt, nme, visible, *, threshold: float = 8.0) -> dict:
+    """How well an uncertainty orders errors: points by Spearman and AUSE, failed images by AUROC.
+
+    Args:
+      error: (N, K), normalised.
+      doubt: (N, K) in any unit that compares between images.
+      nme: (N,) percent.
+      visible: (N, K) bool.
+      threshold: percent; the other one is the 90th percentile of `nme`.
+    """
+    count = np.maximum(visible.sum(axis=1), 1)
+    mean = np.where(visible, doubt, 0).sum(axis=1) / count
+    failed = {f"{threshold:g}": nme > threshold, "90th percentile": nme > np.quantile(nme, 0.9)}
+    return {
+        "spearman": confidence.spearman(doubt, error, visible),
+        "ause": confidence.ause(error, doubt, visible),
+        "failure_auroc": {name: _auroc(mean, one) for name, one in failed.items()},
+    }
+
+
+def _auroc(doubt, failed) -> dict | None:
+    def statistic(doubt, failed):
+        return confidence.auroc(doubt, failed) if 0 < failed.sum() < len(failed) else np.nan
+
+    if not 0 < failed.sum() < len(failed):
+        return None
+    interval = statistics.bootstrap(statistic, doubt, failed, samples=500)
+    return {"value": statistic(doubt, failed), "interval": list(interval), "failures": int(failed.sum())}
+
+
+def _share_interval(inside, visible) -> list[float]:
+    hits, count = (inside & visible).sum(axis=1), visible.sum(axis=1)
+    return list(statistics.bootstrap(lambda hits, count: hits.sum() / count.sum(), hits, count))

@@ -1,0 +1,67 @@
+"""What a trained model sees in a few faces, in input px: the crops, the heatmaps and what is read off them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lapjax import augment, heatmaps, metrics
+from lapjax.checkpoints import Run
+from lapjax.data import Faces
+from lapjax.evaluate import check_crop
+from lapjax.game import make_generator
+
+__all__ = ["View", "view"]
+
+
+class View(NamedTuple):
+    """N faces as the network gets them, of side S input px."""
+
+    images: np.ndarray
+    """(N, S, S, 3) uint8."""
+    truth: np.ndarray
+    """(N, K, 2)."""
+    visible: np.ndarray
+    """(N, K) bool."""
+    points: np.ndarray
+    """(N, K, 2)."""
+    scale: np.ndarray
+    """(N, K, 2), b_x and b_y."""
+    probability: np.ndarray
+    """(N, H, W, K), each heatmap summing to one."""
+    nme: np.ndarray
+    """(N,) percent, by the scheme's first normaliser."""
+
+
+def view(run: Run, faces: Faces) -> View:
+    """A model's view of labelled faces; all at once, so few of them.
+
+    Raises:
+      LapjaxError: chips that show less than the model's crop.
+    """
+    model = run.config.model
+    check_crop(model, faces)
+    crops = augment.crop(
+        np.asarray(faces.images),
+        faces.landmarks,
+        faces.visible,
+        model=model,
+        chip_factor=faces.meta["chip_factor"],
+    )
+    variables = {name: tree for name, tree in run.variables.items() if tree}
+    maps = make_generator(model, run.scheme.count).apply(variables, crops.images)
+    guess = heatmaps.estimate(maps, beta=model.beta, stride=model.stride)
+    points, truth, visible = (np.asarray(part) for part in (guess.points, crops.landmarks, crops.visible))
+    shown = visible[..., None]
+    box = np.concatenate(
+        [np.where(shown, truth, np.inf).min(axis=1), np.where(shown, truth, -np.inf).max(axis=1)], axis=-1
+    )
+    return View(
+        images=np.round((np.asarray(crops.images) + 1) * 127.5).clip(0, 255).astype(np.uint8),
+        truth=truth,
+        visible=visible,
+        points=points,
+        scale=np.asarray(guess.scale),
+        probability=np.asarray(heatmaps.softmax(maps, beta=model.beta)),
+        # A ratio of lengths: the same in input px as in image px.
+        nme=metrics.image_nme(points, truth, visible, box, faces.scheme),
+    )

@@ -1,0 +1,89 @@
+"""Confidence of a run: fitted on its own split, kept with it, dropped when it learns more, and measured."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny
+
+from lapjax import data, trust
+from lapjax.checkpoints import Run, load_run
+from lapjax.errors import LapjaxError
+from lapjax.evaluate import Predictions, truth
+from lapjax.train import train
+
+
+def guesses(faces, seed=0):
+    """Predictions whose errors are as large as their scale says, per axis, and their calibration's stage is known."""
+    random = np.random.default_rng(seed)
+    count, points = faces.visible.shape
+    scale = random.uniform(0.5, 4, (count, points, 1)).repeat(2, axis=2)
+    unit = np.full(count, 2.0)
+    off = random.laplace(size=(count, points, 2)) * scale
+    where = truth(faces) + off * unit[:, None, None]
+    return Predictions(where, scale, unit, np.full_like(where, 1.5))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    config = tiny.config(tmp_path / "x.npz")
+    monkeypatch.setattr(trust, "predict", lambda model, variables, faces: guesses(faces, len(faces)))
+    return Run(config, tiny.EYES, {}, 3, {})
+
+
+def test_the_radius_holds_and_the_scale_ranks(run):
+    calibration = trust.calibrate(run, tiny.faces(400))
+    known = dataclasses.replace(run, calibration=calibration)
+    worth = trust.assess(known, tiny.faces(300, "test"))
+    assert abs(worth["radius"]["overall"] - 0.9) < 0.03
+    low, high = worth["radius"]["interval"]
+    assert low < worth["radius"]["overall"] < high
+    assert abs(worth["confidence"]["said"] - worth["confidence"]["seen"]) < 0.03
+    assert worth["confidence"]["calibration_error"] < 0.05
+    np.testing.assert_allclose(worth["laplace"]["observed"], trust.LEVELS, atol=0.03)
+    for kind in ("calibrated", "raw"):
+        assert worth["ranking"][kind]["spearman"] > 0.3
+        found = worth["ranking"][kind]["failure_auroc"]["90th percentile"]
+        assert found["failures"] == 30 and found["interval"][0] < found["value"] < found["interval"][1]
+
+
+def test_another_level_and_hidden_points(run):
+    faces = tiny.faces(400)
+    visible = faces.visible.copy()
+    visible[::2, 3] = False
+    calibration = trust.calibrate(run, dataclasses.replace(faces, visible=visible), level=0.5)
+    known = dataclasses.replace(run, calibration=calibration)
+    worth = trust.assess(known, dataclasses.replace(faces, visible=visible))
+    assert worth["radius"]["level"] == 0.5 and abs(worth["radius"]["overall"] - 0.5) < 0.03
+
+
+def test_without_failures_there_is_nothing_to_find(run):
+    known = dataclasses.replace(run, calibration=trust.calibrate(run, tiny.faces(50)))
+    worth = trust.assess(known, tiny.faces(50), threshold=1e6)
+    assert worth["ranking"]["raw"]["failure_auroc"]["1e+06"] is None
+
+
+def test_a_run_that_was_not_calibrated(run):
+    with pytest.raises(LapjaxError, match="has no calibration.json: `lapjax calibrate DIR`"):
+        trust.assess(run, tiny.faces(3))
+
+
+def test_a_run_keeps_its_calibration_until_it_learns_more(tmp_path):
+    splits = {
+        "train": tiny.faces(24),
+        "validation": tiny.faces(7, "validation"),
+        "calibration": tiny.faces(12, "calibration"),
+    }
+    data.write_pack(tmp_path / "tiny.npz", splits)
+    config = tiny.config(tmp_path / "tiny.npz")
+    out = tmp_path / "run"
+    train(config, out, stop=lambda step: 15 if step == 7 else None)
+    for split in ("train", "validation"):
+        with pytest.raises(LapjaxError, match=f"the split {split} has trained or chosen this run"):
+            trust.calibrate_run(out, split=split)
+    made = trust.calibrate_run(out)
+    assert made.images == 12 and load_run(out).calibration == made
+    assert load_run(out, which="last").calibration is None
+    best = load_run(out).step
+    train(config, out, resume=True)
+    assert (load_run(out).calibration == made) == (load_run(out).step == best)
