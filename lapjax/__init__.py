@@ -61,6 +61,7 @@ _MODULES = {
     "packs",
     "plots",
     "recipes",
+    "report",
     "schemes",
     "scoring",
     "sharding",

@@ -50,7 +50,7 @@ def reliability(ax, found: Mapping[str, Reliability]) -> None:
     ax.plot([0, 100], [0, 100], **_CHANCE)
     for _, bins, style in _styles(found):
         ax.plot(100 * bins.predicted, 100 * bins.observed, marker="o", markersize=2.5, **style)
-    ax.set(xlim=(0, 100), ylim=(0, 100), xlabel="confidence (%)", ylabel="points that close (%)")
+    ax.set(xlim=(0, 100), ylim=(0, 100), xlabel="confidence (%)", ylabel="points that are close (%)")
     ax.legend(loc="upper left")
 
 
@@ -108,5 +108,5 @@ def stress(ax, limits, nme: Mapping[str, Sequence[float]], *, what: str) -> None
     for _, values, style in _styles(nme):
         ax.plot(limits, values, marker="o", markersize=2.5, **style)
     ax.set(xlabel=what, ylabel="NME (%)", xlim=(min(limits), max(limits)))
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.15 * max(map(max, nme.values())))
     ax.legend(loc="lower right")

@@ -1,4 +1,4 @@
-"""The commands that measure: `evaluate` a run or a file of predictions, `compare` two, `calibrate` a run."""
+"""The commands that measure: `evaluate` a run or a file of predictions, `compare` two, `calibrate` or `report` runs."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,7 +8,7 @@ import tyro
 from lapjax.errors import LapjaxError
 from lapjax.options import File, Folder, Name, check_place, console
 
-__all__ = ["calibrate", "compare", "evaluate"]
+__all__ = ["calibrate", "compare", "evaluate", "report"]
 
 
 def evaluate(
@@ -195,3 +195,45 @@ def calibrate(
     print(
         f"{run}: confidence fitted on {found.images} images; `lapjax evaluate {run} --split test` says what it is worth"
     )
+
+
+def report(
+    runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR...")],
+    /,
+    *,
+    out: Path,
+    dataset: Name = None,
+    split: str = "test",
+    data_dir: Folder = None,
+    scheme: Name = None,
+) -> None:
+    """Writes one page about one trained run, or several side by side: errors, faces with points and
+    scales, heatmaps, what the confidence is worth, other boxes, training. It opens offline, and it
+    shows faces of the split: mind their terms before you pass it on.
+
+      lapjax report runs/laplacekl runs/sam --split validation --out report.html
+
+    Args:
+      runs: the --out of each `lapjax train`
+      out: the .html to write
+      dataset: a prepared set or a pack (*.npz); the one that the first run was trained on by default
+      split: of that set
+      data_dir: where prepared sets lie; $LAPJAX_DATA_DIR or ~/.cache/lapjax by default
+      scheme: what the points of a TFDS set are that lapjax did not prepare, by name or as a JSON file
+    """
+    from lapjax import data
+    from lapjax.checkpoints import load_run
+    from lapjax.report import report as write_page
+    from lapjax.report import write_report
+
+    if not runs:
+        raise LapjaxError("name at least one run directory: `lapjax report runs/a --out report.html`")
+    check_place(out, "--out")
+    names = [path.resolve().name for path in runs]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in runs]
+    with console(stderr=True).status(f"looking at {', '.join(names)}"):
+        own = load_run(runs[0]).config.dataset if dataset is None else dataset
+        faces = data.load(own, split, data_dir=data_dir, scheme=scheme)
+        write_report(out, write_page(dict(zip(names, runs, strict=True)), faces))
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, open it in a browser")

@@ -214,9 +214,9 @@ def spread_figure(
                 right, images[row], guess.probability[row], point=guess.points[row, landmark], truth=there
             )
             if errors is not None:
-                _caption(left, f"NME {errors[name][row]:.1f} %")
+                caption(left, f"NME {errors[name][row]:.1f} %")
             if guess.scale is not None:
-                _caption(right, f"b {np.mean(guess.scale[row, landmark]):.1f} px")
+                caption(right, f"b {np.mean(guess.scale[row, landmark]):.1f} px")
             if row == 0:
                 left.set_title(f"{name}\npredicted and true points", color=colours[name], pad=4)
                 right.set_title(f"{name}\nheatmap of {called}", color=colours[name], pad=4)
@@ -284,6 +284,7 @@ def _picture(ax, image) -> tuple[int, int]:
     return height, width
 
 
-def _caption(ax, text: str) -> None:
+def caption(ax, text: str) -> None:
+    """Writes a few words into the lower left corner of an image."""
     box = {"boxstyle": "round,pad=0.25", "facecolor": "black", "edgecolor": "none", "alpha": 0.55}
     ax.text(0.035, 0.035, text, transform=ax.transAxes, color="white", fontsize=7, bbox=box, zorder=9)

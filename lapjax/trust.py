@@ -5,6 +5,7 @@
 
 import os
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import Predictions, predict, truth
 
-__all__ = ["LEVELS", "assess", "calibrate", "calibrate_run", "calibrated", "rank"]
+__all__ = ["LEVELS", "Points", "assess", "calibrate", "calibrate_run", "calibrated", "points", "rank"]
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
@@ -99,6 +100,61 @@ def calibrated(run: Run, guess: Predictions, faces: Faces) -> Calibrated:
     )
 
 
+class Points(NamedTuple):
+    """Errors and what was said of them, of N faces; lengths over the scheme's first normaliser."""
+
+    error: np.ndarray
+    """(N, K)."""
+    doubt: np.ndarray
+    """(N, K), the calibrated scale: the error to expect."""
+    raw: np.ndarray
+    """(N, K), the mean of b_x and b_y."""
+    radius: np.ndarray
+    """(N, K)."""
+    confidence: np.ndarray
+    """(N, K), that the point is close."""
+    close: np.ndarray
+    """(N, K) bool, whether it is."""
+    miss: np.ndarray
+    """(N, K, 2), the error per axis in input px."""
+    scale: np.ndarray
+    """(N, K, 2), b_x and b_y in input px."""
+    nme: np.ndarray
+    """(N,) percent."""
+    image_doubt: np.ndarray
+    """(N,), the mean of `doubt` over the visible points."""
+
+
+def points(run: Run, faces: Faces) -> Points:
+    """The errors of a calibrated run on labelled faces, beside what it said of them.
+
+    Raises:
+      LapjaxError: as `calibrated` and `evaluate.predict`.
+    """
+    guess = predict(run.config.model, run.variables, faces)
+    said = calibrated(run, guess, faces)
+    where, visible = truth(faces), faces.visible
+    distances = metrics.normalisers(where, faces.box, faces.scheme, visible=visible)
+    unit = distances[metrics.primary_normaliser(faces.scheme)][:, None]
+    error = metrics.point_errors(guess.points, where)
+    return Points(
+        error=error / unit,
+        doubt=said.scale / unit,
+        raw=guess.scale.mean(axis=-1) * guess.input_to_image[:, None] / unit,
+        radius=said.radius / unit,
+        confidence=said.confidence,
+        close=error < run.calibration.tolerance * distances["box"][:, None],
+        miss=(guess.points - where) / guess.input_to_image[:, None, None],
+        scale=guess.scale,
+        nme=metrics.image_nme(guess.points, where, visible, faces.box, faces.scheme),
+        image_doubt=_image_mean(said.scale / unit, visible),
+    )
+
+
+def _image_mean(values, visible):
+    return np.where(visible, values, 0).sum(axis=1) / np.maximum(visible.sum(axis=1), 1)
+
+
 def assess(run: Run, faces: Faces, *, threshold: float = 8.0) -> dict:
     """What a run's confidence is worth on labelled faces, ready for JSON.
 
@@ -119,18 +175,8 @@ def assess(run: Run, faces: Faces, *, threshold: float = 8.0) -> dict:
     Raises:
       LapjaxError: as `calibrated` and `evaluate.predict`.
     """
-    guess = predict(run.config.model, run.variables, faces)
-    said = calibrated(run, guess, faces)
-    where, visible = truth(faces), faces.visible
-    distances = metrics.normalisers(where, faces.box, faces.scheme, visible=visible)
-    unit = distances[metrics.primary_normaliser(faces.scheme)][:, None]
-    error = metrics.point_errors(guess.points, where)
-    inside = error <= said.radius
-    box_size = distances["box"][:, None]
-    close = error < run.calibration.tolerance * box_size
-    nme = metrics.image_nme(guess.points, where, visible, faces.box, faces.scheme)
-    raw = guess.scale.mean(axis=-1) * guess.input_to_image[:, None]
-    per_axis = (guess.points - where) / guess.input_to_image[:, None, None]
+    facts, visible = points(run, faces), faces.visible
+    inside = facts.radius >= facts.error
     return {
         "images": len(faces),
         "radius": {
@@ -142,20 +188,20 @@ def assess(run: Run, faces: Faces, *, threshold: float = 8.0) -> dict:
                 for name, members in faces.scheme.parts
                 if visible[:, list(members)].any()
             },
-            "mean_percent": float(100 * (said.radius / unit)[visible].mean()),
+            "mean_percent": float(100 * facts.radius[visible].mean()),
         },
         "confidence": {
-            "calibration_error": confidence.calibration_error(said.confidence, close, visible),
-            "said": float(said.confidence[visible].mean()),
-            "seen": float(close[visible].mean()),
+            "calibration_error": confidence.calibration_error(facts.confidence, facts.close, visible),
+            "said": float(facts.confidence[visible].mean()),
+            "seen": float(facts.close[visible].mean()),
         },
         "laplace": {
             "levels": list(LEVELS),
-            "observed": confidence.coverage(per_axis, guess.scale, LEVELS, visible).tolist(),
+            "observed": confidence.coverage(facts.miss, facts.scale, LEVELS, visible).tolist(),
         },
         "ranking": {
-            name: rank(error / unit, doubt / unit, nme, visible, threshold=threshold)
-            for name, doubt in (("calibrated", said.scale), ("raw", raw))
+            name: rank(facts.error, doubt, facts.nme, visible, threshold=threshold)
+            for name, doubt in (("calibrated", facts.doubt), ("raw", facts.raw))
         },
     }
 
@@ -170,8 +216,7 @@ def rank(error, doubt, nme, visible, *, threshold: float = 8.0) -> dict:
       visible: (N, K) bool.
       threshold: percent; the other one is the 90th percentile of `nme`.
     """
-    count = np.maximum(visible.sum(axis=1), 1)
-    mean = np.where(visible, doubt, 0).sum(axis=1) / count
+    mean = _image_mean(doubt, visible)
     failed = {f"{threshold:g}": nme > threshold, "90th percentile": nme > np.quantile(nme, 0.9)}
     return {
         "spearman": confidence.spearman(doubt, error, visible),
