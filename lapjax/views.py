@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from lapjax import augment, heatmaps, metrics
@@ -41,9 +42,7 @@ def view(run: Run, faces: Faces) -> View:
     model = run.config.model
     check_crop(model, faces)
     crops = augment.crop(
-        np.asarray(faces.images),
-        faces.landmarks,
-        faces.visible,
+        *map(jnp.asarray, (np.asarray(faces.images), faces.landmarks, faces.visible)),
         model=model,
         chip_factor=faces.meta["chip_factor"],
     )
