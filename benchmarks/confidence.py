@@ -1,0 +1,174 @@
+"""Which source of confidence is best: b of several losses, heatmap peak and entropy, spread under other boxes.
+
+    python benchmarks/confidence.py RUN... --data-dir DIR [--split validation] [--out results/confidence]
+
+Every source is calibrated alike, on the calibration split, and measured on another: the rank correlation with the
+error, AUSE, finding failures and covered points. One JSON a run. `--split common` reads the common test set, which is
+logged in results/test_reads.jsonl.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lapjax import augment, confidence, conformal, data, heatmaps, metrics, scoring, stress, trust
+from lapjax.checkpoints import load_run
+from lapjax.cpu import with_huge_pages
+from lapjax.evaluate import predict
+from lapjax.game import make_generator
+
+RESULTS = pathlib.Path(__file__).parent.parent / "results"
+BATCH = 32
+
+
+def peaks_and_entropies(run, faces) -> tuple[np.ndarray, np.ndarray]:
+    """The largest probability of each heatmap and its entropy in nats, (N, K) each."""
+    model = run.config.model
+    generator = make_generator(model, run.scheme.count)
+    variables = {name: tree for name, tree in run.variables.items() if tree}
+
+    @jax.jit
+    def look(chips):
+        blank = jnp.zeros((len(chips), run.scheme.count, 2))
+        crops = augment.crop(
+            chips,
+            blank,
+            jnp.zeros(blank.shape[:2], bool),
+            model=model,
+            chip_factor=faces.meta["chip_factor"],
+        )
+        probability = heatmaps.softmax(generator.apply(variables, crops.images), beta=model.beta)
+        entropy = -(probability * jnp.log(probability + 1e-20)).sum((1, 2))
+        return probability.max((1, 2)), entropy
+
+    found = [look(jnp.asarray(np.asarray(faces.images[i : i + BATCH]))) for i in range(0, len(faces), BATCH)]
+    return tuple(np.concatenate(column) for column in zip(*found, strict=True))
+
+
+def sources(run, faces, guess) -> dict[str, tuple[np.ndarray, int]]:
+    """Name -> an uncertainty (N, K, 2) in place of b, and the stride of the grid to free it of (0: none)."""
+    peak, entropy = peaks_and_entropies(run, faces)
+    spread = stress.move_spread(run.config.model, run.variables, faces)
+    one = {
+        # The side of a square that holds as much: both behave as lengths.
+        "heatmap peak": peak**-0.5,
+        "heatmap entropy": np.exp(entropy / 2),
+        "spread under other boxes": spread,
+    }
+    stride = run.config.model.stride
+    return {
+        "b": (guess.scale, 0),
+        "b, freed of the grid": (guess.scale, stride),
+        **{name: (np.repeat(value[..., None], 2, axis=-1), 0) for name, value in one.items()},
+    }
+
+
+def measure(run, calibration_faces, faces) -> dict:
+    """Source -> its numbers, raw and calibrated, on `faces`."""
+    held, seen = (predict(run.config.model, run.variables, part) for part in (calibration_faces, faces))
+    held_error = metrics.point_errors(held.points, scoring.truth(calibration_faces))
+    where, visible = scoring.truth(faces), faces.visible
+    distances = metrics.normalisers(where, faces.box, faces.scheme, visible=visible)
+    unit = distances[metrics.primary_normaliser(faces.scheme)][:, None]
+    error = metrics.point_errors(seen.points, where) / unit
+    nme = metrics.image_nme(seen.points, where, visible, faces.box, faces.scheme)
+    covered, hidden = stress.cover(faces)
+    under = predict(run.config.model, run.variables, covered)
+    held_sources, seen_sources, covered_sources = (
+        sources(run, part, guess)
+        for part, guess in ((calibration_faces, held), (faces, seen), (covered, under))
+    )
+    found = {}
+    for name, (value, stride) in seen_sources.items():
+        fitted = conformal.fit(
+            held.input_points,
+            held_sources[name][0],
+            held_error,
+            input_to_image=held.input_to_image,
+            scheme=faces.scheme,
+            stride=stride,
+            visible=calibration_faces.visible,
+        )
+
+        def calibrated(guess, value, fitted=fitted):
+            said = fitted.apply(
+                guess.input_points,
+                value,
+                input_to_image=guess.input_to_image,
+                box_size=distances["box"],
+            )
+            return said.scale / unit
+
+        doubt, doubt_covered = calibrated(seen, value), calibrated(under, covered_sources[name][0])
+        raw = value.mean(axis=-1) * seen.input_to_image[:, None] / unit
+        found[name] = {
+            "raw": trust.rank(error, raw, nme, visible),
+            "calibrated": trust.rank(error, doubt, nme, visible)
+            | {"covered_auroc": confidence.auroc(doubt_covered, hidden, visible)},
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--split", default="validation")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "confidence")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for path in args.runs:
+        run = load_run(path)
+        held, faces = (
+            data.load(run.config.dataset, split, data_dir=args.data_dir)
+            for split in ("calibration", args.split)
+        )
+        run = dataclasses.replace(run, calibration=trust.calibrate(run, held))
+        boxes = stress.stressed_nme(run.config.model, run.variables, faces, shift=0.1, scale=0.15)
+        plain = stress.stressed_nme(run.config.model, run.variables, faces, draws=1)
+        result = {
+            "run": path.name,
+            "split": args.split,
+            "sources": measure(run, held, faces),
+            "shipped": trust.assess(run, faces),
+            "other_boxes": {
+                "shift": 0.1,
+                "scale": 0.15,
+                "draws": len(boxes),
+                "nme": float(boxes.mean()),
+                "plain_nme": float(plain.mean()),
+                "growth_percent": float(100 * (boxes.mean() / plain.mean() - 1)),
+            },
+        }
+        scoring.write_json(args.out / f"{path.name}-{args.split}.json", result)
+        if args.split == "common":
+            line = {
+                "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "run": path.name,
+                "split": "common",
+                "by": "benchmarks/confidence.py",
+            }
+            with open(RESULTS / "test_reads.jsonl", "a") as log:
+                log.write(json.dumps(line) + "\n")
+        print(f"{path.name}, {args.split}: NME grows by {result['other_boxes']['growth_percent']:.1f} %")
+        for name, numbers in result["sources"].items():
+            kinds = [f"{kind} {numbers[kind]['spearman']:.3f}" for kind in ("raw", "calibrated")]
+            best = numbers["calibrated"]
+            auroc = best["failure_auroc"]["90th percentile"]["value"]
+            print(
+                f"  {name:26} rank {', '.join(kinds)}  AUSE {best['ause']:.3f}  failures {auroc:.3f}  "
+                f"covered {best['covered_auroc']:.3f}"
+            )
+
+
+if __name__ == "__main__":
+    with_huge_pages()
+    main()
