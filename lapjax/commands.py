@@ -187,9 +187,9 @@ def _calibrate(config, out, data_dir) -> None:
     from lapjax import data
     from lapjax.trust import calibrate_run
 
-    if "calibration" not in data.splits(config.dataset, data_dir=data_dir):
-        return
     try:
+        if "calibration" not in data.splits(config.dataset, data_dir=data_dir):
+            return
         found = calibrate_run(out, data_dir=data_dir)
     except LapjaxError as error:
         print(f"no confidence was fitted: {error}")
