@@ -95,7 +95,13 @@ def cells() -> dict[str, dict]:
     }
     poster = {f"{POSTER}-{loss}-s0": get_recipe(f"{POSTER}-{loss}") for loss in ("laplacekl", "sam")}
     game = {f"{FAST}-laplacekl+d-10k-s0": get_recipe(f"{FAST}-laplacekl+d-10k")}
-    return {"selection": selection, "final": final, "poster": poster, "game": game}
+    whole = get_recipe(f"{FAST}-laplacekl")
+    # Other losses' b as sources of confidence, for benchmarks/confidence.py.
+    sources = {
+        f"{FAST}-laplacekl-qp-s0": override(whole, loss={"direction": "q||p", "target_start": 8.0}),
+        f"{FAST}-nll-s0": override(whole, loss={"name": "laplace_nll"}),
+    }
+    return {"selection": selection, "final": final, "poster": poster, "game": game, "sources": sources}
 
 
 def run(name: str, config, args) -> None:
@@ -162,7 +168,7 @@ def read_common(names, args) -> None:
 def write_table() -> None:
     """Puts the results that are there between the README's markers: finished models, then the choices."""
     groups = cells()
-    final = [*groups["final"], *groups["poster"], *groups["game"]]
+    final = [name for group in ("final", "poster", "game", "sources") for name in groups[group]]
     lines = [
         "| model | seeds | epochs | split | NME | failures > 8 % | AUC 8 % | mean b, input px |",
         "|---|---|---|---|---|---|---|---|",
