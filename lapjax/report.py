@@ -15,6 +15,7 @@ from lapjax.checkpoints import Run, load_run
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import config_conditions, match
+from lapjax.files import replacing
 from lapjax.views import view
 
 __all__ = ["report", "write_report"]
@@ -104,14 +105,8 @@ def write_report(path: str | os.PathLike, page: str) -> None:
     Raises:
       LapjaxError: it cannot be written.
     """
-    path = pathlib.Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise LapjaxError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
+    with replacing(path, "cannot write {path}: {reason}; choose another --out") as part:
+        part.write_text(page, encoding="utf-8")
 
 
 def _spread(values, count) -> np.ndarray:

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from lapjax.errors import LapjaxError
+from lapjax.files import read_json, replacing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,18 +300,7 @@ def get_scheme(name_or_json_path: str | os.PathLike) -> Scheme:
     if path.suffix != ".json" and not path.is_file():
         hint = _suggest(text, list(SCHEMES))
         raise LapjaxError(f"unknown scheme {text!r}{hint}; use {', '.join(SCHEMES)} or a .json file")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise LapjaxError(f"scheme file {path} does not exist; check the path") from error
-    except (OSError, ValueError) as error:
-        raise LapjaxError(
-            f"scheme file {path} cannot be read as JSON ({error}); rewrite it with save_scheme"
-        ) from error
-    try:
-        return Scheme.from_dict(fields)
-    except LapjaxError as error:
-        raise LapjaxError(f"{path}: {error}") from error
+    return read_json(path, Scheme.from_dict, what="scheme file", remedy="rewrite it with save_scheme")
 
 
 def anonymous(k: int, name: str = "points") -> Scheme:
@@ -324,13 +314,6 @@ def save_scheme(scheme: Scheme, path: str | os.PathLike) -> None:
     Raises:
       LapjaxError: the file cannot be written.
     """
-    path = Path(path)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(json.dumps(scheme.to_dict(), indent=1) + "\n", encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise LapjaxError(
-            f"cannot write the scheme to {path} ({error}); check the folder and its space"
-        ) from error
+    message = "cannot write the scheme to {path} ({error}); check the folder and its space"
+    with replacing(path, message) as part:
+        part.write_text(json.dumps(scheme.to_dict(), indent=1) + "\n", encoding="utf-8")
