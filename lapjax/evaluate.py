@@ -133,9 +133,19 @@ def _outputs(variables) -> int:
     return variables["params"][last]["bias"].shape[-1]
 
 
-def match(model: Model, variables, faces: Faces, *, conditions: dict | None = None) -> scoring.Matched:
-    """What a model says of labelled faces beside their labels, to be scored; arguments and errors as `evaluate`."""
-    guess = predict(model, variables, faces)
+def match(
+    model: Model,
+    variables,
+    faces: Faces,
+    *,
+    conditions: dict | None = None,
+    guess: Predictions | None = None,
+) -> scoring.Matched:
+    """What a model says of labelled faces beside their labels, to be scored.
+
+    Arguments and errors are those of `evaluate`; `guess` is what `predict` gave, where that is known already.
+    """
+    guess = predict(model, variables, faces) if guess is None else guess
     known = {
         "dataset": faces.meta.get("dataset"),
         "split": faces.meta.get("split"),

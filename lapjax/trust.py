@@ -125,13 +125,18 @@ class Points(NamedTuple):
     """(N,), the mean of `doubt` over the visible points."""
 
 
-def points(run: Run, faces: Faces) -> Points:
+def points(run: Run, faces: Faces, *, guess: Predictions | None = None) -> Points:
     """The errors of a calibrated run on labelled faces, beside what it said of them.
+
+    Args:
+      run: calibrated.
+      faces: labelled.
+      guess: the run's predictions of them, where they are known already.
 
     Raises:
       LapjaxError: as `calibrated` and `evaluate.predict`.
     """
-    guess = predict(run.config.model, run.variables, faces)
+    guess = predict(run.config.model, run.variables, faces) if guess is None else guess
     said = calibrated(run, guess, faces)
     where, visible = truth(faces), faces.visible
     distances = metrics.normalisers(where, faces.box, faces.scheme, visible=visible)
@@ -155,13 +160,14 @@ def _image_mean(values, visible):
     return np.where(visible, values, 0).sum(axis=1) / np.maximum(visible.sum(axis=1), 1)
 
 
-def assess(run: Run, faces: Faces, *, threshold: float = 8.0) -> dict:
+def assess(run: Run, faces: Faces, *, threshold: float = 8.0, facts: Points | None = None) -> dict:
     """What a run's confidence is worth on labelled faces, ready for JSON.
 
     Args:
       run: calibrated.
       faces: neither of its training, validation nor calibration.
       threshold: NME in percent above which an image has failed.
+      facts: the `points` of both, where they are known already.
 
     Returns:
       `radius`: the share of points inside theirs, `level`, `overall`, its bootstrap `interval` over the images, and
@@ -175,7 +181,7 @@ def assess(run: Run, faces: Faces, *, threshold: float = 8.0) -> dict:
     Raises:
       LapjaxError: as `calibrated` and `evaluate.predict`.
     """
-    facts, visible = points(run, faces), faces.visible
+    facts, visible = points(run, faces) if facts is None else facts, faces.visible
     inside = facts.radius >= facts.error
     return {
         "images": len(faces),
