@@ -164,7 +164,8 @@ def _trust_section(trusted, facts, faces) -> str:
         covered[name] = trusted[name]["laplace"]["observed"]
         said[name] = confidence.reliability(known.confidence, known.close, faces.visible)
         sparse[name] = confidence.sparsification(100 * known.error, 100 * known.doubt, faces.visible)
-        failed[name] = (known.image_doubt, known.nme > np.quantile(known.nme, 0.9))
+        doubt = metrics.visible_mean(known.doubt, faces.visible)
+        failed[name] = (doubt, known.nme > np.quantile(known.nme, 0.9))
     if not trusted:
         said = "None of these runs has a calibration: <code>lapjax calibrate DIR</code> fits one on held-out faces."
         return _section("Confidence", f"<p>{said}</p>")

@@ -121,8 +121,6 @@ class Points(NamedTuple):
     """(N, K, 2), b_x and b_y in input px."""
     nme: np.ndarray
     """(N,) percent."""
-    image_doubt: np.ndarray
-    """(N,), the mean of `doubt` over the visible points."""
 
 
 def points(run: Run, faces: Faces, *, guess: Predictions | None = None) -> Points:
@@ -152,12 +150,7 @@ def points(run: Run, faces: Faces, *, guess: Predictions | None = None) -> Point
         miss=(guess.points - where) / guess.input_to_image[:, None, None],
         scale=guess.scale,
         nme=metrics.image_nme(guess.points, where, visible, faces.box, faces.scheme),
-        image_doubt=_image_mean(said.scale / unit, visible),
     )
-
-
-def _image_mean(values, visible):
-    return np.where(visible, values, 0).sum(axis=1) / np.maximum(visible.sum(axis=1), 1)
 
 
 def assess(run: Run, faces: Faces, *, threshold: float = 8.0, facts: Points | None = None) -> dict:
@@ -222,7 +215,7 @@ def rank(error, doubt, nme, visible, *, threshold: float = 8.0) -> dict:
       visible: (N, K) bool.
       threshold: percent; the other one is the 90th percentile of `nme`.
     """
-    mean = _image_mean(doubt, visible)
+    mean = metrics.visible_mean(doubt, visible)
     failed = {f"{threshold:g}": nme > threshold, "90th percentile": nme > np.quantile(nme, 0.9)}
     return {
         "spearman": confidence.spearman(doubt, error, visible),
