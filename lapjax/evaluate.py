@@ -5,7 +5,6 @@ import functools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lapjax import augment, geometry, heatmaps, metrics, scoring
@@ -20,6 +19,7 @@ __all__ = [
     "check_crop",
     "config_conditions",
     "evaluate",
+    "heatmap_logits",
     "match",
     "predict",
     "truth",
@@ -40,18 +40,20 @@ class Predictions(NamedTuple):
     """(N, K, 2) in input px, as the network gives them."""
 
 
-@functools.lru_cache(maxsize=8)
-def _predictor(model: Model, landmarks: int, chip_factor: float):
-    generator = make_generator(model, landmarks)
+def heatmap_logits(model: Model, variables, images):
+    """What a generator makes of images (B, S, S, 3) in [-1, 1]: heatmap logits (B, H, W, K); may be jitted."""
+    variables = {name: tree for name, tree in variables.items() if tree}
+    return make_generator(model, _outputs(variables)).apply(variables, images)
 
+
+@functools.lru_cache(maxsize=8)
+def _predictor(model: Model, chip_factor: float):
     @jax.jit
     def run(variables, chips, change):
-        count = len(chips)
-        blank = jnp.zeros((count, landmarks, 2))
-        hidden = jnp.zeros((count, landmarks), bool)
-        crops = augment.crop(chips, blank, hidden, model=model, chip_factor=chip_factor, change=change)
-        variables = {name: tree for name, tree in variables.items() if tree}
-        maps = generator.apply(variables, crops.images)
+        crops = augment.crop(
+            chips, *augment.no_landmarks(chips), model=model, chip_factor=chip_factor, change=change
+        )
+        maps = heatmap_logits(model, variables, crops.images)
         return heatmaps.estimate(maps, beta=model.beta, stride=model.stride)
 
     return run
@@ -84,7 +86,7 @@ def predict(
         raise LapjaxError(
             f"{faces.meta.get('dataset', 'the data')} has no faces here: choose a split that has some"
         )
-    run = _predictor(model, landmarks, faces.meta["chip_factor"])
+    run = _predictor(model, faces.meta["chip_factor"])
     variables = jax.device_put(variables)
     points, scales = [], []
     for start in range(0, len(faces), batch_size):

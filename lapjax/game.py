@@ -192,12 +192,10 @@ def step(
     )
     count, images = len(crops.images), crops.images
     if unlabelled is not None:
-        blank = jnp.zeros((len(unlabelled["images"]), 0))
         faces = augment.augment(
             face_key,
             unlabelled["images"],
-            blank[..., None].repeat(2, -1),
-            blank.astype(bool),
+            *augment.no_landmarks(unlabelled["images"]),
             chip_factor=players.unlabelled_chip_factor,
             places=unlabelled_places,
             **shared,
