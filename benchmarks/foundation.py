@@ -20,8 +20,9 @@ from lapjax import data
 from lapjax.checkpoints import load_run
 from lapjax.config import override
 from lapjax.cpu import with_huge_pages
-from lapjax.evaluate import config_conditions, evaluate, write_json
+from lapjax.evaluate import config_conditions, evaluate
 from lapjax.recipes import get_recipe
+from lapjax.scoring import write_json
 from lapjax.train import train
 
 RESULTS = pathlib.Path(__file__).parent.parent / "results"

@@ -12,7 +12,6 @@ from lapjax.config import Model
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.game import make_generator
-from lapjax.scoring import truth, write_json
 
 __all__ = [
     "Predictions",
@@ -22,8 +21,6 @@ __all__ = [
     "heatmap_logits",
     "match",
     "predict",
-    "truth",
-    "write_json",
 ]
 
 
@@ -156,7 +153,7 @@ def match(
     }
     return scoring.Matched(
         prediction=guess.points,
-        truth=truth(faces),
+        truth=scoring.truth(faces),
         visible=faces.visible,
         box=faces.box,
         image=faces.name,

@@ -14,7 +14,8 @@ from lapjax.calibration import Calibrated, Calibration, save_calibration
 from lapjax.checkpoints import CALIBRATION, Run, load_run
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import Predictions, predict, truth
+from lapjax.evaluate import Predictions, predict
+from lapjax.scoring import truth
 
 __all__ = ["LEVELS", "Points", "assess", "calibrate", "calibrate_run", "calibrated", "points", "rank"]
 
