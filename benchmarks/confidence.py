@@ -9,20 +9,18 @@ logged in results/test_reads.jsonl.
 
 import argparse
 import dataclasses
-import datetime
-import json
 import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from reads import RESULTS, log_read
 
 from lapjax import augment, confidence, conformal, data, heatmaps, metrics, scoring, stress, trust
 from lapjax.checkpoints import load_run
 from lapjax.cpu import with_huge_pages
 from lapjax.evaluate import heatmap_logits, predict
 
-RESULTS = pathlib.Path(__file__).parent.parent / "results"
 BATCH = 32
 
 
@@ -141,14 +139,7 @@ def main() -> None:
         }
         scoring.write_json(args.out / f"{path.name}-{args.split}.json", result)
         if args.split == "common":
-            line = {
-                "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "run": path.name,
-                "split": "common",
-                "by": "benchmarks/confidence.py",
-            }
-            with open(RESULTS / "test_reads.jsonl", "a") as log:
-                log.write(json.dumps(line) + "\n")
+            log_read(path.name, by="benchmarks/confidence.py")
         print(f"{path.name}, {args.split}: NME grows by {result['other_boxes']['growth_percent']:.1f} %")
         for name, numbers in result["sources"].items():
             kinds = [f"{kind} {numbers[kind]['spearman']:.3f}" for kind in ("raw", "calibrated")]
