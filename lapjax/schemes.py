@@ -6,13 +6,12 @@ Nothing infers a scheme from the number of points: 68 points can be a face or a 
 """
 
 import dataclasses
-import difflib
 import json
 import operator
 import os
 from pathlib import Path
 
-from lapjax.errors import LapjaxError
+from lapjax.errors import LapjaxError, nearest
 from lapjax.files import read_json, replacing
 
 
@@ -118,7 +117,7 @@ class Scheme:
         for field in fields:
             if field not in known:
                 raise LapjaxError(
-                    f"scheme: unknown field {field!r}{_suggest(str(field), known)}; use {', '.join(known)}"
+                    f"scheme: unknown field {field!r}{nearest(str(field), known, cutoff=0.4)}; use {', '.join(known)}"
                 )
         for field in ("name", "names"):
             if field not in fields:
@@ -142,11 +141,6 @@ def _indices(field, values, count):
                 f"`{field}` holds the index {value}; {count} landmarks have indices 0 to {count - 1}"
             )
     return tuple(operator.index(value) for value in values)
-
-
-def _suggest(word, known):
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f", did you mean {near[0]!r}" if near else ""
 
 
 def _mirror(names):
@@ -298,7 +292,7 @@ def get_scheme(name_or_json_path: str | os.PathLike) -> Scheme:
         return SCHEMES[text]
     path = Path(text)
     if path.suffix != ".json" and not path.is_file():
-        hint = _suggest(text, list(SCHEMES))
+        hint = nearest(text, SCHEMES, cutoff=0.4)
         raise LapjaxError(f"unknown scheme {text!r}{hint}; use {', '.join(SCHEMES)} or a .json file")
     return read_json(path, Scheme.from_dict, what="scheme file", remedy="rewrite it with save_scheme")
 
