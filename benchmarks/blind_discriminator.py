@@ -17,12 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lapjax import augment, data, losses
+from lapjax import augment, data, game, losses
 from lapjax.cpu import with_huge_pages
-from lapjax.networks import Discriminator
 from lapjax.recipes import get_recipe
 
-BATCH, HELD_OUT = 32, 500
+BATCH, HELD_OUT, LANDMARKS = 32, 500, 68
 
 
 def main() -> None:
@@ -41,16 +40,15 @@ def main() -> None:
         "labelled": (load(config.dataset, config.train_split), load(config.dataset, config.validation_split)),
         "unlabelled": (faces.take(slice(HELD_OUT, None)), faces.take(slice(HELD_OUT))),
     }
-    discriminator = Discriminator(config.game.features)
-    optimiser = optax.adam(config.game.learning_rate, b1=0.5, b2=0.999)
+    factors = [side[0].meta["chip_factor"] for side in sides.values()]
+    players = game.Players(config, LANDMARKS, None, args.steps, *factors)
+    discriminator, optimiser = players.discriminator, players.discriminator_optimiser
 
     def crops(key, chips, factor):
-        blank = jnp.zeros((len(chips), 0))
         made = augment.augment(
             key,
             chips,
-            blank[..., None].repeat(2, -1),
-            blank.astype(bool),
+            *augment.no_landmarks(chips),
             model=config.model,
             chip_factor=factor,
             config=config.augment,
@@ -59,12 +57,8 @@ def main() -> None:
         return made.images
 
     def judge(params, images):
-        stride = config.model.stride
-        b, height, width, c = images.shape
-        small = images.reshape(b, height // stride, stride, width // stride, stride, c).mean((2, 4))
-        return discriminator.apply({"params": params}, small, jnp.zeros((*small.shape[:3], 68)))
-
-    factors = [side[0].meta["chip_factor"] for side in sides.values()]
+        small = game.shrink(images, config.model.stride)
+        return discriminator.apply({"params": params}, small, jnp.zeros((*small.shape[:3], LANDMARKS)))
 
     def logits(params, key, chips):
         keys = jax.random.split(key)
@@ -85,18 +79,16 @@ def main() -> None:
 
     side = config.model.input_size // config.model.stride
     params = discriminator.init(
-        jax.random.key(0), jnp.zeros((1, side, side, 3)), jnp.zeros((1, side, side, 68))
+        jax.random.key(0), jnp.zeros((1, side, side, 3)), jnp.zeros((1, side, side, LANDMARKS))
     )["params"]
     state = optimiser.init(params)
     random = np.random.default_rng(0)
     found = []
+    count = min(len(unseen) for _, unseen in sides.values())
+    held = [np.asarray(unseen.images[:count]) for _, unseen in sides.values()]
     for number in range(args.steps + 1):
         key = jax.random.fold_in(jax.random.key(1), number)
         if number % 100 == 0:
-            held = [
-                np.asarray(side[1].images[: min(map(len, (s[1] for s in sides.values())))])
-                for side in sides.values()
-            ]
             accuracy = [float(value) for value in right(params, key, held)]
             found.append({"step": number, "labelled": accuracy[0], "unlabelled": accuracy[1]})
             print(

@@ -9,41 +9,30 @@ logged in results/test_reads.jsonl.
 
 import argparse
 import dataclasses
-import datetime
-import json
 import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from reads import RESULTS, log_read
 
 from lapjax import augment, confidence, conformal, data, heatmaps, metrics, scoring, stress, trust
 from lapjax.checkpoints import load_run
 from lapjax.cpu import with_huge_pages
-from lapjax.evaluate import predict
-from lapjax.game import make_generator
+from lapjax.evaluate import heatmap_logits, predict
 
-RESULTS = pathlib.Path(__file__).parent.parent / "results"
 BATCH = 32
 
 
 def peaks_and_entropies(run, faces) -> tuple[np.ndarray, np.ndarray]:
     """The largest probability of each heatmap and its entropy in nats, (N, K) each."""
-    model = run.config.model
-    generator = make_generator(model, run.scheme.count)
-    variables = {name: tree for name, tree in run.variables.items() if tree}
+    model, factor = run.config.model, faces.meta["chip_factor"]
 
     @jax.jit
     def look(chips):
-        blank = jnp.zeros((len(chips), run.scheme.count, 2))
-        crops = augment.crop(
-            chips,
-            blank,
-            jnp.zeros(blank.shape[:2], bool),
-            model=model,
-            chip_factor=faces.meta["chip_factor"],
-        )
-        probability = heatmaps.softmax(generator.apply(variables, crops.images), beta=model.beta)
+        crops = augment.crop(chips, *augment.no_landmarks(chips), model=model, chip_factor=factor)
+        maps = heatmap_logits(model, run.variables, crops.images)
+        probability = heatmaps.softmax(maps, beta=model.beta)
         entropy = -(probability * jnp.log(probability + 1e-20)).sum((1, 2))
         return probability.max((1, 2)), entropy
 
@@ -150,14 +139,7 @@ def main() -> None:
         }
         scoring.write_json(args.out / f"{path.name}-{args.split}.json", result)
         if args.split == "common":
-            line = {
-                "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "run": path.name,
-                "split": "common",
-                "by": "benchmarks/confidence.py",
-            }
-            with open(RESULTS / "test_reads.jsonl", "a") as log:
-                log.write(json.dumps(line) + "\n")
+            log_read(path.name, by="benchmarks/confidence.py")
         print(f"{path.name}, {args.split}: NME grows by {result['other_boxes']['growth_percent']:.1f} %")
         for name, numbers in result["sources"].items():
             kinds = [f"{kind} {numbers[kind]['spearman']:.3f}" for kind in ("raw", "calibrated")]

@@ -10,21 +10,22 @@ results/test_reads.jsonl.
 """
 
 import argparse
-import datetime
 import json
 import pathlib
 import statistics
 import subprocess
 
+from reads import RESULTS, log_read
+
 from lapjax import data
 from lapjax.checkpoints import load_run
 from lapjax.config import override
 from lapjax.cpu import with_huge_pages
-from lapjax.evaluate import config_conditions, evaluate, write_json
+from lapjax.evaluate import config_conditions, evaluate
 from lapjax.recipes import get_recipe
+from lapjax.scoring import write_json
 from lapjax.train import train
 
-RESULTS = pathlib.Path(__file__).parent.parent / "results"
 FAST, POSTER = "fast-medium", "poster-1_4"
 
 
@@ -148,21 +149,12 @@ def print_line(line: dict) -> None:
 
 def read_common(names, args) -> None:
     """Evaluates finished cells on the common test set and logs the reading."""
-    reads = RESULTS / "test_reads.jsonl"
     for name in names:
         directory = pathlib.Path(args.runs) / name
         faces = data.load("the300w", "common", data_dir=args.data_dir)
         result = record(directory, faces)
         write_json(RESULTS / "foundation" / f"{name}-common.json", result)
-        line = {
-            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "run": name,
-            "split": "common",
-            "nme_inter_ocular": result["nme"]["inter_ocular"],
-        }
-        with open(reads, "a") as log:
-            log.write(json.dumps(line) + "\n")
-        print(line)
+        print(log_read(name, nme_inter_ocular=result["nme"]["inter_ocular"]))
 
 
 def write_table() -> None:

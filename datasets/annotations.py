@@ -7,8 +7,8 @@ import pathlib
 
 import numpy as np
 
-from lapjax.datasets.photos import nearest, refuse, repeated
-from lapjax.errors import LapjaxError
+from lapjax.datasets.photos import refuse, repeated
+from lapjax.errors import LapjaxError, nearest
 
 
 def read_pts(path: str | os.PathLike, *, count: int | None = None) -> np.ndarray:
@@ -140,7 +140,7 @@ def _check_header(path, header, expected):
     for column, name in zip(header, expected, strict=False):
         if column != name:
             raise LapjaxError(
-                f"{path} has the column {column!r} where {name!r} belongs{nearest(column, expected)}: the header must be"
+                f"{path} has the column {column!r} where {name!r} belongs{nearest(column, expected, cutoff=0.5)}: the header must be"
                 f" {','.join(expected[:5])}{',...' * (len(expected) > 5)}"
             )
     if len(header) != len(expected):

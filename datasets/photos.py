@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import difflib
 import hashlib
 import os
 import pathlib
@@ -197,9 +196,3 @@ def refuse(problems: Sequence[str | LapjaxError]) -> None:
 def repeated(names: Iterable[str]) -> list[str]:
     """The names that occur more than once, each once, in order."""
     return [name for name, times in collections.Counter(names).items() if times > 1]
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A phrase, ", did you mean 'x'", for the name in `known` nearest to `word`; "" when none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f", did you mean {near[0]!r}" if near else ""

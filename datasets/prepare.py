@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from lapjax.datasets import records
-from lapjax.datasets.photos import nearest
-from lapjax.errors import LapjaxError
+from lapjax.errors import LapjaxError, nearest
 
 BUILDERS = ("the300w", "aflw", "folder", "face_folder", "toy_faces")
 STALE_S = 24 * 3600  # what a killed prepare left behind is cleared away after a day
@@ -140,7 +139,7 @@ def prepare(
 def _builder_class(name: str, options: dict):
     if name not in BUILDERS:
         raise LapjaxError(
-            f"no data set {name!r} to prepare{nearest(name, BUILDERS)}: choose {', '.join(BUILDERS)}"
+            f"no data set {name!r} to prepare{nearest(name, BUILDERS, cutoff=0.5)}: choose {', '.join(BUILDERS)}"
         )
     try:
         module = importlib.import_module(f"lapjax.datasets.{name}.{name}_dataset_builder")

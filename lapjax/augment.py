@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from lapjax import geometry
 from lapjax.config import Augmentation, Model
 
-__all__ = ["Crops", "augment", "crop", "crop_matrices"]
+__all__ = ["Crops", "augment", "crop", "crop_matrices", "no_landmarks"]
 
 
 class Crops(NamedTuple):
@@ -36,6 +36,11 @@ def crop_matrices(chip_size: int, chip_factor: float, model: Model) -> Float[Arr
     scale = model.input_size / side
     offset = (model.input_size - 1) / 2 - scale * (chip_size - 1) / 2
     return jnp.array([[scale, 0, offset], [0, scale, offset]], jnp.float32)
+
+
+def no_landmarks(chips) -> tuple[Float[Array, "b 0 2"], Bool[Array, "b 0"]]:
+    """The `landmarks` and `visible` of chips without labels."""
+    return jnp.zeros((len(chips), 0, 2)), jnp.zeros((len(chips), 0), bool)
 
 
 def crop(

@@ -6,15 +6,14 @@ there, with the tight box of the points that it finds. D is then not shown two f
 
 import csv
 import os
-import pathlib
 
 import numpy as np
 
 from lapjax import geometry
 from lapjax.checkpoints import Run
 from lapjax.data import Faces
-from lapjax.errors import LapjaxError
 from lapjax.evaluate import predict
+from lapjax.files import replacing
 
 __all__ = ["find_boxes", "write_boxes"]
 
@@ -40,16 +39,12 @@ def write_boxes(path: str | os.PathLike, faces: Faces, boxes: np.ndarray) -> Non
     Raises:
       LapjaxError: the file cannot be written.
     """
-    path = pathlib.Path(path)
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        with open(beside, "w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(["path", "x0", "y0", "x1", "y1"])
-            for name, box in zip(faces.name, boxes, strict=True):
-                # Where one image holds several faces, their names end in the row they came from.
-                rows.writerow([str(name).partition("#")[0], *(f"{value:.2f}" for value in box)])
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise LapjaxError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
+    with (
+        replacing(path, "cannot write {path}: {reason}; choose another --out") as part,
+        open(part, "w", newline="", encoding="utf-8") as file,
+    ):
+        rows = csv.writer(file)
+        rows.writerow(["path", "x0", "y0", "x1", "y1"])
+        for name, box in zip(faces.name, boxes, strict=True):
+            # Where one image holds several faces, their names end in the row they came from.
+            rows.writerow([str(name).partition("#")[0], *(f"{value:.2f}" for value in box)])

@@ -17,12 +17,12 @@ import dataclasses
 import json
 import math
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from lapjax.errors import LapjaxError
+from lapjax.files import read_json, replacing
 
 __all__ = ["Calibrated", "Calibration", "gridless", "load_calibration", "save_calibration"]
 
@@ -233,16 +233,9 @@ def save_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
     Raises:
       LapjaxError: the file cannot be written.
     """
-    path = Path(path)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(
-            json.dumps(calibration.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise LapjaxError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+    text = json.dumps(calibration.to_dict(), indent=1, allow_nan=False) + "\n"
+    with replacing(path, "cannot write {path}: {reason}; choose another place") as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def load_calibration(path: str | os.PathLike) -> Calibration:
@@ -251,15 +244,4 @@ def load_calibration(path: str | os.PathLike) -> Calibration:
     Raises:
       LapjaxError: an unreadable file, or contents that do not fit.
     """
-    try:
-        fields = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise LapjaxError(f"calibration file {path} does not exist; check the path") from error
-    except (OSError, ValueError) as error:
-        raise LapjaxError(
-            f"calibration file {path} cannot be read as JSON ({error}); fit it again"
-        ) from error
-    try:
-        return Calibration.from_dict(fields)
-    except LapjaxError as error:
-        raise LapjaxError(f"{path}: {error}") from error
+    return read_json(path, Calibration.from_dict, what="calibration file", remedy="fit it again")

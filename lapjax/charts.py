@@ -86,10 +86,10 @@ def failures(ax, found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """
     ax.plot([0, 100], [0, 100], **_CHANCE)
     for name, (uncertainty, failed), style in _styles(found):
+        style["label"] = f"{name}: {auroc(uncertainty, failed):.2f}"
         failed = np.asarray(failed, bool)[np.argsort(-np.asarray(uncertainty), kind="stable")]
         caught = np.concatenate([[0], np.cumsum(failed) / failed.sum()])
         alarms = np.concatenate([[0], np.cumsum(~failed) / (~failed).sum()])
-        style["label"] = f"{name}: {auroc(uncertainty, found[name][1]):.2f}"
         ax.plot(100 * alarms, 100 * caught, **style)
     ax.set(xlim=(0, 100), ylim=(0, 100), xlabel="false alarms (%)", ylabel="failures found (%)")
     ax.legend(loc="lower right")

@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 from lapjax.calibration import Calibration, load_calibration
 from lapjax.config import Config, from_dict, to_dict
 from lapjax.errors import LapjaxError
+from lapjax.files import replacing
 from lapjax.schemes import Scheme
 
 __all__ = ["Run", "RunDirectory", "load_run"]
@@ -196,7 +197,7 @@ class RunDirectory:
                 "config.json, or choose another --out"
             )
         content = {"config": to_dict(config), "scheme": scheme.to_dict(), "info": info}
-        _replace(self.path / "config.json", json.dumps(content, indent=2) + "\n")
+        self._write("config.json", json.dumps(content, indent=2) + "\n")
 
     def _manager(self, which: str) -> ocp.CheckpointManager:
         if which not in self._managers:
@@ -299,19 +300,12 @@ class RunDirectory:
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
-        _replace(self.log, "".join(kept))
+        self._write(self.log.name, "".join(kept))
 
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    """Writes a file beside its place and renames it there."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_text(text)
-        beside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise LapjaxError(f"cannot write {path}: {error.strerror or error}; free some space") from error
+    def _write(self, name: str, text: str) -> None:
+        message = "cannot write {path}: {reason}; free some space"
+        with replacing(self.path / name, message, locked=True) as part:
+            part.write_text(text)
 
 
 def _first_line(error: Exception) -> str:

@@ -44,7 +44,6 @@ All of it is a few lines of Python too: lapjax.prepare, lapjax.train, lapjax.loa
 lapjax.evaluate.
 """
 
-import difflib
 import functools
 import inspect
 import os
@@ -52,7 +51,7 @@ import signal
 import sys
 import textwrap
 
-from lapjax.errors import LapjaxError
+from lapjax.errors import LapjaxError, nearest
 from lapjax.recipes import get_recipe
 
 __all__ = ["main"]
@@ -105,8 +104,7 @@ def _run(arguments: list[str]) -> int:
         return 0
     command, *rest = arguments
     if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(COMMANDS)}"
+        hint = nearest(command, COMMANDS, form="did you mean {!r}?") or f"choose one of {', '.join(COMMANDS)}"
         raise LapjaxError(f"unknown command {command!r}: {hint}")
     import tyro
 

@@ -5,11 +5,10 @@ say otherwise.
 """
 
 import dataclasses
-import difflib
 import typing
 from dataclasses import dataclass, field
 
-from lapjax.errors import LapjaxError
+from lapjax.errors import LapjaxError, nearest
 
 __all__ = [
     "Augmentation",
@@ -309,5 +308,4 @@ def override(config, **changes):
 
 
 def _suggest(name: str, names) -> str:
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f": did you mean {near[0]!r}?" if near else f": choose one of {', '.join(names)}"
+    return nearest(name, names, form=": did you mean {!r}?") or f": choose one of {', '.join(names)}"

@@ -1,4 +1,7 @@
-"""The one error that users of lapjax see."""
+"""The one error that users of lapjax see, and what it suggests."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class LapjaxError(ValueError):
@@ -6,3 +9,11 @@ class LapjaxError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def nearest(
+    word: str, known: Iterable[str], *, cutoff: float = 0.6, form: str = ", did you mean {!r}"
+) -> str:
+    """`form` with the name in `known` that is nearest to `word`; "" when none is as similar as `cutoff` in [0, 1]."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return form.format(near[0]) if near else ""

@@ -5,7 +5,6 @@ import functools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lapjax import augment, geometry, heatmaps, metrics, scoring
@@ -13,17 +12,15 @@ from lapjax.config import Model
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.game import make_generator
-from lapjax.scoring import truth, write_json
 
 __all__ = [
     "Predictions",
     "check_crop",
     "config_conditions",
     "evaluate",
+    "heatmap_logits",
     "match",
     "predict",
-    "truth",
-    "write_json",
 ]
 
 
@@ -40,18 +37,20 @@ class Predictions(NamedTuple):
     """(N, K, 2) in input px, as the network gives them."""
 
 
-@functools.lru_cache(maxsize=8)
-def _predictor(model: Model, landmarks: int, chip_factor: float):
-    generator = make_generator(model, landmarks)
+def heatmap_logits(model: Model, variables, images):
+    """What a generator makes of images (B, S, S, 3) in [-1, 1]: heatmap logits (B, H, W, K); may be jitted."""
+    variables = {name: tree for name, tree in variables.items() if tree}
+    return make_generator(model, _outputs(variables)).apply(variables, images)
 
+
+@functools.lru_cache(maxsize=8)
+def _predictor(model: Model, chip_factor: float):
     @jax.jit
     def run(variables, chips, change):
-        count = len(chips)
-        blank = jnp.zeros((count, landmarks, 2))
-        hidden = jnp.zeros((count, landmarks), bool)
-        crops = augment.crop(chips, blank, hidden, model=model, chip_factor=chip_factor, change=change)
-        variables = {name: tree for name, tree in variables.items() if tree}
-        maps = generator.apply(variables, crops.images)
+        crops = augment.crop(
+            chips, *augment.no_landmarks(chips), model=model, chip_factor=chip_factor, change=change
+        )
+        maps = heatmap_logits(model, variables, crops.images)
         return heatmaps.estimate(maps, beta=model.beta, stride=model.stride)
 
     return run
@@ -84,7 +83,7 @@ def predict(
         raise LapjaxError(
             f"{faces.meta.get('dataset', 'the data')} has no faces here: choose a split that has some"
         )
-    run = _predictor(model, landmarks, faces.meta["chip_factor"])
+    run = _predictor(model, faces.meta["chip_factor"])
     variables = jax.device_put(variables)
     points, scales = [], []
     for start in range(0, len(faces), batch_size):
@@ -133,9 +132,19 @@ def _outputs(variables) -> int:
     return variables["params"][last]["bias"].shape[-1]
 
 
-def match(model: Model, variables, faces: Faces, *, conditions: dict | None = None) -> scoring.Matched:
-    """What a model says of labelled faces beside their labels, to be scored; arguments and errors as `evaluate`."""
-    guess = predict(model, variables, faces)
+def match(
+    model: Model,
+    variables,
+    faces: Faces,
+    *,
+    conditions: dict | None = None,
+    guess: Predictions | None = None,
+) -> scoring.Matched:
+    """What a model says of labelled faces beside their labels, to be scored.
+
+    Arguments and errors are those of `evaluate`; `guess` is what `predict` gave, where that is known already.
+    """
+    guess = predict(model, variables, faces) if guess is None else guess
     known = {
         "dataset": faces.meta.get("dataset"),
         "split": faces.meta.get("split"),
@@ -144,7 +153,7 @@ def match(model: Model, variables, faces: Faces, *, conditions: dict | None = No
     }
     return scoring.Matched(
         prediction=guess.points,
-        truth=truth(faces),
+        truth=scoring.truth(faces),
         visible=faces.visible,
         box=faces.box,
         image=faces.name,

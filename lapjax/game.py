@@ -20,7 +20,7 @@ from lapjax import augment, heatmaps, losses
 from lapjax.config import Config, Loss, Model
 from lapjax.networks import Discriminator, FastGenerator, Generator
 
-__all__ = ["Player", "Players", "State", "heldout_accuracy", "init", "make_generator", "step"]
+__all__ = ["Player", "Players", "State", "heldout_accuracy", "init", "make_generator", "shrink", "step"]
 
 
 @struct.dataclass
@@ -192,12 +192,10 @@ def step(
     )
     count, images = len(crops.images), crops.images
     if unlabelled is not None:
-        blank = jnp.zeros((len(unlabelled["images"]), 0))
         faces = augment.augment(
             face_key,
             unlabelled["images"],
-            blank[..., None].repeat(2, -1),
-            blank.astype(bool),
+            *augment.no_landmarks(unlabelled["images"]),
             chip_factor=players.unlabelled_chip_factor,
             places=unlabelled_places,
             **shared,
@@ -265,8 +263,8 @@ def _unit_peak(config: Config) -> float:
     return 1 / peak
 
 
-def _shrink(images, stride):
-    """Area-resizes images to the size of heatmaps at a stride."""
+def shrink(images, stride):
+    """Area-resizes images (B, S, S, C) to the (B, S / stride, S / stride, C) of heatmaps at a stride."""
     b, height, width, c = images.shape
     return images.reshape(b, height // stride, stride, width // stride, stride, c).mean((2, 4))
 
@@ -276,7 +274,7 @@ def _contest(state, maps, crops, images, players, key):
     config, game, axis = players.config, players.config.game, players.axis
     count, stride = len(crops.images), config.model.stride
     unit = _unit_peak(config)
-    small = _shrink(images, stride)
+    small = shrink(images, stride)
     own = heatmaps.softmax(maps, beta=config.model.beta)
     side = own.shape[1]
     ideal = heatmaps.render(
@@ -345,5 +343,5 @@ def heldout_accuracy(params, crops: augment.Crops, players: Players):
         crops.landmarks, side, side, scale=game.render_scale, kind=game.render, stride=stride
     )
     pairs = _unit_peak(config) * ideal * crops.visible[:, None, None, :]
-    logits = players.discriminator.apply({"params": params}, _shrink(crops.images, stride), pairs)
+    logits = players.discriminator.apply({"params": params}, shrink(crops.images, stride), pairs)
     return (logits > 0).mean()

@@ -83,8 +83,8 @@ def evaluate(
 def _of_run(run, dataset, split, checkpoint, data_dir, scheme):
     from lapjax import data
     from lapjax.checkpoints import load_run
-    from lapjax.evaluate import config_conditions, match
-    from lapjax.trust import assess
+    from lapjax.evaluate import config_conditions, match, predict
+    from lapjax.trust import assess, points
 
     trained = load_run(run, which=checkpoint)
     faces = data.load(
@@ -98,8 +98,12 @@ def _of_run(run, dataset, split, checkpoint, data_dir, scheme):
         "step": trained.step,
         "checkpoint": checkpoint,
     }
-    matched = match(trained.config.model, trained.variables, faces, conditions=conditions)
-    return matched, {} if trained.calibration is None else {"trust": assess(trained, faces)}
+    model, variables = trained.config.model, trained.variables
+    guess = predict(model, variables, faces)
+    matched = match(model, variables, faces, conditions=conditions, guess=guess)
+    if trained.calibration is None:
+        return matched, {}
+    return matched, {"trust": assess(trained, faces, facts=points(trained, faces, guess=guess))}
 
 
 def _of_file(predictions, truth, dataset, split, checkpoint, data_dir, scheme):

@@ -82,6 +82,16 @@ def point_errors(prediction, truth) -> np.ndarray:
     return np.linalg.norm(prediction - truth, axis=-1)
 
 
+def visible_mean(values, visible) -> np.ndarray:
+    """The mean (N,) of values (N, K) over the landmarks that `visible` (N, K) bool marks.
+
+    Raises:
+      LapjaxError: an image without a visible landmark.
+    """
+    _refuse(~visible.any(axis=1), "no landmark is visible", "leave the image out")
+    return np.sum(np.where(visible, values, 0), axis=1) / np.count_nonzero(visible, axis=1)
+
+
 def nme(errors, visible, normaliser) -> np.ndarray:
     """Normalised mean error of each image.
 
@@ -99,7 +109,7 @@ def nme(errors, visible, normaliser) -> np.ndarray:
     errors, normaliser = np.asarray(errors, np.float64), np.asarray(normaliser, np.float64)
     _expect("normaliser", normaliser, errors.shape[:1])
     _refuse(~(normaliser > 0), "the normaliser is not a positive number", "correct the points or the box")
-    return 100 * _visible_mean(errors, _mask(visible, errors.shape)) / normaliser
+    return 100 * visible_mean(errors, _mask(visible, errors.shape)) / normaliser
 
 
 def image_nme(
@@ -183,7 +193,7 @@ def image_values(
         _expect("scale", scale, truth.shape)
         bad = ~np.isfinite(scale).all(axis=(1, 2))
         _refuse(bad, "`scale` has NaN or infinity", "check the model that made it")
-        spread = _visible_mean(scale.mean(axis=-1), visible)
+        spread = visible_mean(scale.mean(axis=-1), visible)
         if scale_to_image is not None and distances["inter_ocular"] is not None:
             scale_to_image = np.asarray(scale_to_image, np.float64)
             _expect("scale_to_image", scale_to_image, truth.shape[:1])
@@ -312,11 +322,6 @@ def _checked(prediction, truth, visible, scheme):
         ~np.isfinite(truth).all(axis=(1, 2)), "`truth` has NaN or infinity", "mark the point as not visible"
     )
     return np.where(visible[..., None], prediction, 0), truth, visible
-
-
-def _visible_mean(values, visible):
-    _refuse(~visible.any(axis=1), "no landmark is visible", "leave the image out")
-    return np.sum(np.where(visible, values, 0), axis=1) / np.count_nonzero(visible, axis=1)
 
 
 def _mask(visible, shape):

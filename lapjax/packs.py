@@ -18,6 +18,7 @@ from PIL import Image
 
 from lapjax import geometry
 from lapjax.errors import LapjaxError
+from lapjax.files import replacing
 from lapjax.images import read_image, write_jpeg
 from lapjax.schemes import Scheme
 
@@ -159,22 +160,11 @@ def write_pack(
         }
         columns |= {f"{split}/{column}": value for column, value in part.items()}
     columns["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            np.savez(file, **columns)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise LapjaxError(
-            f"cannot write the pack {path} ({reason}): choose another place or free space"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
+    message = "cannot write the pack {path} ({reason}): choose another place or free space"
+    with replacing(path, message, parents=True) as part, open(part, "wb") as file:
+        np.savez(file, **columns)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_pack(

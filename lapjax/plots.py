@@ -5,7 +5,6 @@ Nothing here touches pyplot's global state, so all of it works without a display
 which colour-blind readers tell apart, and curves differ by their dashes too.
 """
 
-import contextlib
 import dataclasses
 import functools
 import os
@@ -16,6 +15,7 @@ import numpy as np
 
 from lapjax import metrics
 from lapjax.errors import LapjaxError
+from lapjax.files import replacing
 
 BLUE, ORANGE, GREEN, SKY, PINK, BLACK = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#222222"
 CYCLE = (BLUE, ORANGE, GREEN, PINK, SKY, BLACK)
@@ -260,17 +260,9 @@ def save(figure, path: str | os.PathLike, *, dpi: int = 200) -> pathlib.Path:
     path = pathlib.Path(path)
     if path.suffix.lower() != ".png":
         raise LapjaxError(f"figure {path}: figures are written as PNG; end the name in .png")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(beside, format="png", dpi=dpi)
-        os.replace(beside, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise LapjaxError(f"cannot write the figure {path} ({reason}): choose another folder") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
+    message = "cannot write the figure {path} ({reason}): choose another folder"
+    with replacing(path, message, parents=True) as part:
+        figure.savefig(part, format="png", dpi=dpi)
     return path
 
 

@@ -47,8 +47,9 @@ def quickstart(out: pathlib.Path, *, epochs: float | None = None) -> dict:
     from lapjax import data
     from lapjax.checkpoints import load_run
     from lapjax.config import override
-    from lapjax.evaluate import config_conditions, evaluate, write_json
+    from lapjax.evaluate import config_conditions, evaluate
     from lapjax.recipes import get_recipe
+    from lapjax.scoring import write_json
 
     console = Console()
     try:

@@ -3,10 +3,8 @@
 `config.override` changes a recipe; how the numbers were chosen is in results/foundation and the README.
 """
 
-import difflib
-
 from lapjax.config import Augmentation, Config, Loss, Model, Optimiser, override
-from lapjax.errors import LapjaxError
+from lapjax.errors import LapjaxError, nearest
 
 __all__ = ["FAST_CHANNELS", "RECIPES", "WIDTHS", "get_recipe"]
 
@@ -21,8 +19,7 @@ def get_recipe(name: str) -> Config:
       LapjaxError: no such recipe; suggests the nearest.
     """
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = nearest(name, RECIPES, cutoff=0.4, form="did you mean {!r}? ")
         raise LapjaxError(f"unknown recipe {name!r}: {hint}`lapjax recipes` lists them all")
     return RECIPES[name]
 

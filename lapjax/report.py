@@ -14,7 +14,8 @@ from lapjax import charts, confidence, curves, galleries, metrics, plots, scorin
 from lapjax.checkpoints import Run, load_run
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import config_conditions, match
+from lapjax.evaluate import config_conditions, match, predict
+from lapjax.files import replacing
 from lapjax.views import view
 
 __all__ = ["report", "write_report"]
@@ -49,12 +50,16 @@ def report(runs: Mapping[str, str | os.PathLike], faces: Faces, *, shown: int = 
     if not runs:
         raise LapjaxError("report: name at least one run directory")
     loaded = {name: load_run(path) for name, path in runs.items()}
-    matched = {
-        name: match(run.config.model, run.variables, faces, conditions=config_conditions(run.config))
-        for name, run in loaded.items()
-    }
+    matched, facts = {}, {}
+    for name, run in loaded.items():
+        guess = predict(run.config.model, run.variables, faces)
+        matched[name] = match(
+            run.config.model, run.variables, faces, conditions=config_conditions(run.config), guess=guess
+        )
+        if run.calibration is not None:
+            facts[name] = trust.points(run, faces, guess=guess)
     scores = {name: scoring.score(one) for name, one in matched.items()}
-    trusted = {name: trust.assess(run, faces) for name, run in loaded.items() if run.calibration is not None}
+    trusted = {name: trust.assess(loaded[name], faces, facts=known) for name, known in facts.items()}
     errors = {
         name: metrics.image_nme(one.prediction, one.truth, one.visible, one.box, one.scheme)
         for name, one in matched.items()
@@ -87,8 +92,8 @@ def report(runs: Mapping[str, str | os.PathLike], faces: Faces, *, shown: int = 
             ),
             "Of one face. Blue: the mean of the map, which is the predicted point. White ring: the true point.",
         ),
-        _trust_section(loaded, trusted, faces),
-        _stress_section(loaded, faces),
+        _trust_section(trusted, facts, faces),
+        _stress_section(loaded, faces, errors),
         _section("Training", _picture(curves.training_curves(_logs(runs)))) if _logs(runs) else "",
     ]
     title = ", ".join(map(html.escape, runs))
@@ -104,14 +109,8 @@ def write_report(path: str | os.PathLike, page: str) -> None:
     Raises:
       LapjaxError: it cannot be written.
     """
-    path = pathlib.Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise LapjaxError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
+    with replacing(path, "cannot write {path}: {reason}; choose another --out") as part:
+        part.write_text(page, encoding="utf-8")
 
 
 def _spread(values, count) -> np.ndarray:
@@ -159,16 +158,14 @@ def _runs_table(runs: Mapping[str, Run], scores) -> str:
     return _section("Errors", table)
 
 
-def _trust_section(runs, trusted, faces) -> str:
+def _trust_section(trusted, facts, faces) -> str:
     levels, covered, said, sparse, failed = trust.LEVELS, {}, {}, {}, {}
-    for name, run in runs.items():
-        if name not in trusted:
-            continue
-        facts = trust.points(run, faces)
+    for name, known in facts.items():
         covered[name] = trusted[name]["laplace"]["observed"]
-        said[name] = confidence.reliability(facts.confidence, facts.close, faces.visible)
-        sparse[name] = confidence.sparsification(100 * facts.error, 100 * facts.doubt, faces.visible)
-        failed[name] = (facts.image_doubt, facts.nme > np.quantile(facts.nme, 0.9))
+        said[name] = confidence.reliability(known.confidence, known.close, faces.visible)
+        sparse[name] = confidence.sparsification(100 * known.error, 100 * known.doubt, faces.visible)
+        doubt = metrics.visible_mean(known.doubt, faces.visible)
+        failed[name] = (doubt, known.nme > np.quantile(known.nme, 0.9))
     if not trusted:
         said = "None of these runs has a calibration: <code>lapjax calibrate DIR</code> fits one on held-out faces."
         return _section("Confidence", f"<p>{said}</p>")
@@ -217,19 +214,14 @@ def _trust_section(runs, trusted, faces) -> str:
     return _section("Confidence", _table(heads, rows) + pictures, note)
 
 
-def _stress_section(runs, faces) -> str:
+def _stress_section(runs, faces, errors) -> str:
+    def nme(name, run, **limit):
+        if not any(limit.values()):  # the true box
+            return float(errors[name].mean())
+        return float(stress.stressed_nme(run.config.model, run.variables, faces, draws=1, **limit).mean())
+
     def curve(kind, limits):
-        return {
-            name: [
-                float(
-                    stress.stressed_nme(
-                        run.config.model, run.variables, faces, draws=1, **({kind: limit} if limit else {})
-                    ).mean()
-                )
-                for limit in limits
-            ]
-            for name, run in runs.items()
-        }
+        return {name: [nme(name, run, **{kind: limit}) for limit in limits] for name, run in runs.items()}
 
     found = {kind: (what, limits, curve(kind, limits)) for kind, (what, limits) in _STRESS.items()}
     pictures = _charts(

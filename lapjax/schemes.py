@@ -6,13 +6,13 @@ Nothing infers a scheme from the number of points: 68 points can be a face or a 
 """
 
 import dataclasses
-import difflib
 import json
 import operator
 import os
 from pathlib import Path
 
-from lapjax.errors import LapjaxError
+from lapjax.errors import LapjaxError, nearest
+from lapjax.files import read_json, replacing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Scheme:
         for field in fields:
             if field not in known:
                 raise LapjaxError(
-                    f"scheme: unknown field {field!r}{_suggest(str(field), known)}; use {', '.join(known)}"
+                    f"scheme: unknown field {field!r}{nearest(str(field), known, cutoff=0.4)}; use {', '.join(known)}"
                 )
         for field in ("name", "names"):
             if field not in fields:
@@ -141,11 +141,6 @@ def _indices(field, values, count):
                 f"`{field}` holds the index {value}; {count} landmarks have indices 0 to {count - 1}"
             )
     return tuple(operator.index(value) for value in values)
-
-
-def _suggest(word, known):
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f", did you mean {near[0]!r}" if near else ""
 
 
 def _mirror(names):
@@ -297,20 +292,9 @@ def get_scheme(name_or_json_path: str | os.PathLike) -> Scheme:
         return SCHEMES[text]
     path = Path(text)
     if path.suffix != ".json" and not path.is_file():
-        hint = _suggest(text, list(SCHEMES))
+        hint = nearest(text, SCHEMES, cutoff=0.4)
         raise LapjaxError(f"unknown scheme {text!r}{hint}; use {', '.join(SCHEMES)} or a .json file")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise LapjaxError(f"scheme file {path} does not exist; check the path") from error
-    except (OSError, ValueError) as error:
-        raise LapjaxError(
-            f"scheme file {path} cannot be read as JSON ({error}); rewrite it with save_scheme"
-        ) from error
-    try:
-        return Scheme.from_dict(fields)
-    except LapjaxError as error:
-        raise LapjaxError(f"{path}: {error}") from error
+    return read_json(path, Scheme.from_dict, what="scheme file", remedy="rewrite it with save_scheme")
 
 
 def anonymous(k: int, name: str = "points") -> Scheme:
@@ -324,13 +308,6 @@ def save_scheme(scheme: Scheme, path: str | os.PathLike) -> None:
     Raises:
       LapjaxError: the file cannot be written.
     """
-    path = Path(path)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(json.dumps(scheme.to_dict(), indent=1) + "\n", encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise LapjaxError(
-            f"cannot write the scheme to {path} ({error}); check the folder and its space"
-        ) from error
+    message = "cannot write the scheme to {path} ({error}); check the folder and its space"
+    with replacing(path, message) as part:
+        part.write_text(json.dumps(scheme.to_dict(), indent=1) + "\n", encoding="utf-8")

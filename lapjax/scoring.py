@@ -3,7 +3,6 @@
 `lapjax evaluate` measures a trained run and a file of predictions by the same `score`. NumPy alone: no JAX.
 """
 
-import contextlib
 import csv
 import dataclasses
 import io
@@ -17,6 +16,7 @@ import numpy as np
 from lapjax import geometry, metrics, statistics
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
+from lapjax.files import replacing
 from lapjax.schemes import Scheme
 
 __all__ = [
@@ -303,14 +303,5 @@ def _one_line(found: re.Match) -> str:
 
 
 def _write(path, text: str, option: str) -> None:
-    path = pathlib.Path(path)
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise LapjaxError(
-            f"cannot write {path}: {error.strerror or error}; choose another {option}"
-        ) from error
+    with replacing(path, "cannot write {path}: {reason}; choose another " + option) as part:
+        part.write_text(text, encoding="utf-8")

@@ -12,7 +12,8 @@ from lapjax import geometry, metrics
 from lapjax.config import Model
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import predict, truth
+from lapjax.evaluate import predict
+from lapjax.scoring import truth
 
 __all__ = ["cover", "move_spread", "moves", "stressed_nme"]
 

@@ -18,7 +18,8 @@ from lapjax.checkpoints import RunDirectory
 from lapjax.config import Config
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import check_crop, predict, truth
+from lapjax.evaluate import check_crop, predict
+from lapjax.scoring import truth
 from lapjax.sharding import Placement, agree, from_first, on_first
 
 __all__ = ["Outcome", "train"]

@@ -14,7 +14,8 @@ from lapjax.calibration import Calibrated, Calibration, save_calibration
 from lapjax.checkpoints import CALIBRATION, Run, load_run
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import Predictions, predict, truth
+from lapjax.evaluate import Predictions, predict
+from lapjax.scoring import truth
 
 __all__ = ["LEVELS", "Points", "assess", "calibrate", "calibrate_run", "calibrated", "points", "rank"]
 
@@ -121,17 +122,20 @@ class Points(NamedTuple):
     """(N, K, 2), b_x and b_y in input px."""
     nme: np.ndarray
     """(N,) percent."""
-    image_doubt: np.ndarray
-    """(N,), the mean of `doubt` over the visible points."""
 
 
-def points(run: Run, faces: Faces) -> Points:
+def points(run: Run, faces: Faces, *, guess: Predictions | None = None) -> Points:
     """The errors of a calibrated run on labelled faces, beside what it said of them.
+
+    Args:
+      run: calibrated.
+      faces: labelled.
+      guess: the run's predictions of them, where they are known already.
 
     Raises:
       LapjaxError: as `calibrated` and `evaluate.predict`.
     """
-    guess = predict(run.config.model, run.variables, faces)
+    guess = predict(run.config.model, run.variables, faces) if guess is None else guess
     said = calibrated(run, guess, faces)
     where, visible = truth(faces), faces.visible
     distances = metrics.normalisers(where, faces.box, faces.scheme, visible=visible)
@@ -147,21 +151,17 @@ def points(run: Run, faces: Faces) -> Points:
         miss=(guess.points - where) / guess.input_to_image[:, None, None],
         scale=guess.scale,
         nme=metrics.image_nme(guess.points, where, visible, faces.box, faces.scheme),
-        image_doubt=_image_mean(said.scale / unit, visible),
     )
 
 
-def _image_mean(values, visible):
-    return np.where(visible, values, 0).sum(axis=1) / np.maximum(visible.sum(axis=1), 1)
-
-
-def assess(run: Run, faces: Faces, *, threshold: float = 8.0) -> dict:
+def assess(run: Run, faces: Faces, *, threshold: float = 8.0, facts: Points | None = None) -> dict:
     """What a run's confidence is worth on labelled faces, ready for JSON.
 
     Args:
       run: calibrated.
       faces: neither of its training, validation nor calibration.
       threshold: NME in percent above which an image has failed.
+      facts: the `points` of both, where they are known already.
 
     Returns:
       `radius`: the share of points inside theirs, `level`, `overall`, its bootstrap `interval` over the images, and
@@ -175,7 +175,7 @@ def assess(run: Run, faces: Faces, *, threshold: float = 8.0) -> dict:
     Raises:
       LapjaxError: as `calibrated` and `evaluate.predict`.
     """
-    facts, visible = points(run, faces), faces.visible
+    facts, visible = points(run, faces) if facts is None else facts, faces.visible
     inside = facts.radius >= facts.error
     return {
         "images": len(faces),
@@ -216,7 +216,7 @@ def rank(error, doubt, nme, visible, *, threshold: float = 8.0) -> dict:
       visible: (N, K) bool.
       threshold: percent; the other one is the 90th percentile of `nme`.
     """
-    mean = _image_mean(doubt, visible)
+    mean = metrics.visible_mean(doubt, visible)
     failed = {f"{threshold:g}": nme > threshold, "90th percentile": nme > np.quantile(nme, 0.9)}
     return {
         "spearman": confidence.spearman(doubt, error, visible),

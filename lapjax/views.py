@@ -5,11 +5,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from lapjax import augment, heatmaps, metrics
+from lapjax import augment, geometry, heatmaps, metrics
 from lapjax.checkpoints import Run
 from lapjax.data import Faces
-from lapjax.evaluate import check_crop
-from lapjax.game import make_generator
+from lapjax.evaluate import check_crop, heatmap_logits
 
 __all__ = ["View", "view"]
 
@@ -46,14 +45,9 @@ def view(run: Run, faces: Faces) -> View:
         model=model,
         chip_factor=faces.meta["chip_factor"],
     )
-    variables = {name: tree for name, tree in run.variables.items() if tree}
-    maps = make_generator(model, run.scheme.count).apply(variables, crops.images)
+    maps = heatmap_logits(model, run.variables, crops.images)
     guess = heatmaps.estimate(maps, beta=model.beta, stride=model.stride)
     points, truth, visible = (np.asarray(part) for part in (guess.points, crops.landmarks, crops.visible))
-    shown = visible[..., None]
-    box = np.concatenate(
-        [np.where(shown, truth, np.inf).min(axis=1), np.where(shown, truth, -np.inf).max(axis=1)], axis=-1
-    )
     return View(
         images=np.round((np.asarray(crops.images) + 1) * 127.5).clip(0, 255).astype(np.uint8),
         truth=truth,
@@ -62,5 +56,5 @@ def view(run: Run, faces: Faces) -> View:
         scale=np.asarray(guess.scale),
         probability=np.asarray(heatmaps.softmax(maps, beta=model.beta)),
         # A ratio of lengths: the same in input px as in image px.
-        nme=metrics.image_nme(points, truth, visible, box, faces.scheme),
+        nme=metrics.image_nme(points, truth, visible, geometry.box_of(truth, visible), faces.scheme),
     )

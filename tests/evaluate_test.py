@@ -12,8 +12,9 @@ import tiny
 from lapjax import data, heatmaps
 from lapjax.config import Model
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import Predictions, config_conditions, evaluate, predict, truth
+from lapjax.evaluate import Predictions, config_conditions, evaluate, predict
 from lapjax.schemes import SCHEMES, anonymous
+from lapjax.scoring import truth
 
 MODULE = importlib.import_module("lapjax.evaluate")  # `lapjax.evaluate` is the function
 # Heatmaps at stride 1 of 32 px inputs: 37.3 of a chip's 48 px.

@@ -12,7 +12,7 @@ SHELL = ["options", "measuring", "commands"]
 
 # Everything under datasets/ is `datasets`. A new room finds its place here first.
 LAYERS = [
-    ["errors", "config", "recipes", "schemes", "geometry", "images", "cpu"],
+    ["errors", "files", "config", "recipes", "schemes", "geometry", "images", "cpu"],
     ["heatmaps", "losses", "metrics", "statistics", "convolutions"],
     ["calibration", "confidence", "conformal"],
     ["networks"],

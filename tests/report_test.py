@@ -1,6 +1,7 @@
 """The report: one page that holds everything it shows, of one run or of several; and the galleries in it."""
 
 import base64
+import importlib
 import io
 import re
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from lapjax import data, galleries, report, trust
 from lapjax.errors import LapjaxError
+from lapjax.evaluate import predict
 from lapjax.schemes import anonymous, get_scheme
 from lapjax.train import train
 from lapjax.views import View, view
@@ -36,9 +38,12 @@ def pictures(page):
     ]
 
 
-def test_a_page_of_two_runs_stands_alone(runs, tmp_path):
-    faces = tiny.faces(30, "test")
+def test_a_page_of_two_runs_stands_alone(runs, tmp_path, monkeypatch):
+    faces, calls = tiny.faces(30, "test"), []
+    for module in (report, trust, importlib.import_module("lapjax.evaluate")):
+        monkeypatch.setattr(module, "predict", lambda *given: calls.append(given) or predict(*given))
     page = report.report(runs, faces)
+    assert len(calls) == 2  # once a run
     assert "sam &lt;1&gt;" in page and "sam <1>" not in page
     assert "http" not in page and "<script" not in page and "<link" not in page
     heads = re.findall("<h2>(.*?)</h2>", page)

@@ -7,7 +7,8 @@ import tiny
 from lapjax import augment, geometry, stress
 from lapjax.config import Model
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import Predictions, truth
+from lapjax.evaluate import Predictions
+from lapjax.scoring import truth
 
 MODEL = Model(network="poster", width=1 / 64, input_size=32, crop=1.4)
 

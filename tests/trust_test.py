@@ -9,7 +9,8 @@ import tiny
 from lapjax import data, trust
 from lapjax.checkpoints import Run, load_run
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import Predictions, truth
+from lapjax.evaluate import Predictions
+from lapjax.scoring import truth
 from lapjax.train import train
 
 

@@ -1,0 +1,59 @@
+"""Files that are whole or not there: written beside their place and renamed, and read with an error that says why."""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+
+from lapjax.errors import LapjaxError
+
+__all__ = ["read_json", "replacing"]
+
+
+@contextlib.contextmanager
+def replacing(
+    path: str | os.PathLike, message: str, *, parents: bool = False, locked: bool = False
+) -> Iterator[pathlib.Path]:
+    """`with replacing(path, ...) as part`: what the block writes to `part` becomes `path`, or nothing stays.
+
+    Args:
+      path: the file, replaced if it is there.
+      message: of the error, with {path}, {reason} (of the system, in words) or {error} (the same with its number).
+      parents: make missing folders.
+      locked: nobody else writes this file, so a part that a killed process left is written over, not left to lie.
+
+    Raises:
+      LapjaxError: the block or the rename met an OSError.
+    """
+    path = pathlib.Path(path)
+    part = path.with_name(f".{path.name}.part" if locked else f".{path.name}.{os.getpid()}.part")
+    try:
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise LapjaxError(message.format(path=path, reason=reason, error=error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def read_json(path: str | os.PathLike, make: Callable, *, what: str, remedy: str):
+    """What `make` makes of the JSON in a file; `what` the file is and the `remedy` are for the errors.
+
+    Raises:
+      LapjaxError: no file, no JSON, or contents that `make` refuses.
+    """
+    try:
+        fields = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise LapjaxError(f"{what} {path} does not exist; check the path") from error
+    except (OSError, ValueError) as error:
+        raise LapjaxError(f"{what} {path} cannot be read as JSON ({error}); {remedy}") from error
+    try:
+        return make(fields)
+    except LapjaxError as error:
+        raise LapjaxError(f"{path}: {error}") from error
