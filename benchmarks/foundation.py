@@ -51,7 +51,8 @@ SAID = {
     "balance0.5": "both, half evened",
     "nll": "both, the likelihood (t to 0)",
     "batch16-weak": "both, weaker augmentation still",
-    "crop1.25": "both, crop 1.25",
+    "crop1.25": "both, crop of 1.25 boxes instead of 1.4",
+    "crop1.6": "both, crop of 1.6 boxes",
     "no-flip": "both, no mirroring",
     "lean": "both, mirrored labels moved back by twice 0.005 boxes: **the recipe**",
 }
@@ -75,6 +76,7 @@ def cells() -> dict[str, dict]:
         "batch16-moderate-sam": override(short, loss=sam),
         "batch16-weak": override(short, augment=WEAK),
         "crop1.25": override(short, model={"crop": 1.25}),
+        "crop1.6": override(short, model={"crop": 1.6}),
         "balance1": override(short, loss={"balance": 1.0}),
         "balance0.5": override(short, loss={"balance": 0.5}),
         "balance1-t2": override(short, loss={"balance": 1.0, "target_scale": 2.0}),
