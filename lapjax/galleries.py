@@ -45,7 +45,7 @@ def points_figure(views: Mapping[str, View], scheme: Scheme, *, truth: bool = Tr
             )
             spread = np.where(seen.visible[index, :, None], seen.scale[index], np.nan)
             said = f"NME {seen.nme[index]:.1f} %" if truth else f"mean b {np.nanmean(spread):.1f} px"
-            ax.set_title(f"{name}: {said}" if index == 0 else said, fontsize=7.5, pad=2)
+            ax.set_title(said, fontsize=7.5, pad=2)
     return figure
 
 
@@ -68,7 +68,7 @@ def heatmaps_figure(views: Mapping[str, View], *, face: int, chosen: Sequence[in
     figure, grid = _grid(views, len(chosen))
     for ax, index in zip(grid[0], chosen, strict=True):
         ax.set_title(names[index].replace("_", " "), fontsize=7, pad=2)
-    for row, (name, seen) in zip(grid, views.items(), strict=True):
+    for row, seen in zip(grid, views.values(), strict=True):
         for index, ax in zip(chosen, row, strict=True):
             there = seen.truth[face, index] if seen.visible[face, index] else None
             heatmap(
@@ -83,7 +83,7 @@ def heatmaps_figure(views: Mapping[str, View], *, face: int, chosen: Sequence[in
                 _WINDOW * seen.images.shape[1] / 2, 2 * np.abs(seen.points[face, index] - middle).max()
             )
             ax.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] + reach, middle[1] - reach))
-            caption(ax, f"{name}: b {seen.scale[face, index].mean():.1f} px")
+            caption(ax, f"b {seen.scale[face, index].mean():.1f} px")
     return figure
 
 
@@ -103,14 +103,22 @@ def _first(views):
 
 
 def _grid(views, columns):
-    """A figure across the page of square cells, a row for each model."""
+    """A figure across the page of square cells, a row for each model with its name on the left."""
     from matplotlib.figure import Figure
 
     _first(views)
     if not columns:
         raise LapjaxError("figure: give at least one face and one landmark")
-    cell, head = COLUMN / columns, 0.2
-    figure = Figure(figsize=(COLUMN, len(views) * (cell + head)))
+    head, margin = 0.2, 0.18
+    cell = (COLUMN - margin) / columns
+    height = len(views) * (cell + head)
+    figure = Figure(figsize=(COLUMN, height))
     grid = figure.subplots(len(views), columns, squeeze=False)
-    figure.subplots_adjust(0.003, 0.003, 0.997, 1 - head / figure.get_figheight(), 0.03, head / cell)
+    figure.subplots_adjust(margin / COLUMN, 0.003, 0.997, 1 - head / height, 0.03, head / cell)
+    for row, name in zip(grid, views, strict=True):
+        place = row[0].get_position()
+        # A letter is about 0.6 of its size wide: a long name is set as small as it takes to stay beside its row.
+        size = min(7.5, 72 * (cell + head) / (0.6 * max(len(name), 1)))
+        x, y = margin / COLUMN / 2, (place.y0 + place.y1) / 2
+        figure.text(x, y, name, rotation=90, ha="center", va="center", fontsize=size)
     return figure, grid
