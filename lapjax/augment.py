@@ -28,6 +28,8 @@ class Crops(NamedTuple):
     visible: Bool[Array, "b k"]
     """Labelled and inside the crop."""
     chip_to_input: Float[Array, "b 2 3"]
+    scale: Float[Array, "b k"] | None = None
+    """Of the labels, input px; None where people gave them."""
 
 
 def crop_matrices(chip_size: int, chip_factor: float, model: Model) -> Float[Array, "2 3"]:
@@ -72,6 +74,7 @@ def augment(
     config: Augmentation,
     flip: tuple[int, ...] | None,
     places: Int[Array, " b"] | None = None,
+    label_scale: Float[Array, "b k"] | None = None,
 ) -> Crops:
     """A random crop of every face.
 
@@ -85,12 +88,14 @@ def augment(
       config: how much to change.
       flip: the scheme's mirror permutation; None never mirrors.
       places: of these faces in the global batch; 0 to b - 1 by default.
+      label_scale: of the landmarks, chip px, where models gave them.
 
     Returns:
       Crops, whose `visible` leaves out points that the crop leaves out.
     """
     if not config.enabled:
-        return crop(chips, landmarks, visible, model=model, chip_factor=chip_factor)
+        crops = crop(chips, landmarks, visible, model=model, chip_factor=chip_factor)
+        return _scaled(crops, label_scale)
     places = jnp.arange(len(chips)) if places is None else places
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
     size = model.input_size
@@ -98,7 +103,7 @@ def augment(
     # A label right of its mark must stay right of it in the mirrored image, not change sides.
     lean = jnp.array([2 * config.mirror_lean * chips.shape[1] / chip_factor, 0.0])
 
-    def one(key, chip, points, seen):
+    def one(key, chip, points, seen, sure):
         warp_key, flip_key, look_key = jax.random.split(key, 3)
         matrix = geometry.compose(_random_similarity(warp_key, size, config), base)
         if config.flip and flip is not None:
@@ -109,12 +114,23 @@ def augment(
             if points.shape[0]:
                 points = jnp.where(mirror, points[order] - lean[None], points)
                 seen = jnp.where(mirror, seen[order], seen)
+                if sure is not None:
+                    sure = jnp.where(mirror, sure[order], sure)
         # Without the barrier XLA samples the chip again for every use of the image.
         image = jax.lax.optimization_barrier(_warp(_unit(chip), matrix, size=size))
-        return _look(look_key, image, config), points, seen, matrix
+        return _look(look_key, image, config), points, seen, sure, matrix
 
-    images, landmarks, visible, matrices = jax.vmap(one)(keys, chips, landmarks, visible)
-    return _labelled(images, landmarks, visible, matrices, size)
+    images, landmarks, visible, label_scale, matrices = jax.vmap(one)(
+        keys, chips, landmarks, visible, label_scale
+    )
+    return _scaled(_labelled(images, landmarks, visible, matrices, size), label_scale)
+
+
+def _scaled(crops: Crops, label_scale) -> Crops:
+    """With the scales of the labels, from chip to input px."""
+    if label_scale is None:
+        return crops
+    return crops._replace(scale=label_scale * geometry.linear_scale(crops.chip_to_input)[:, None])
 
 
 def _labelled(images, landmarks, visible, matrices, size) -> Crops:

@@ -11,6 +11,7 @@ Commands (`lapjax COMMAND --help` says what each takes):
   compare    which of two is better on the same images, and how sure that is
   report     one page about one run or several: errors, faces, confidence, training
   boxes      the boxes that a run finds in unlabelled faces, to prepare them again
+  label      the points that trained runs find in unlabelled faces, to train others on
   recipes    the recipes: networks, sizes, losses and what to expect
 
 From photos to a number:
@@ -56,7 +57,7 @@ from lapjax.recipes import get_recipe
 
 __all__ = ["main"]
 
-COMMANDS = ("prepare", "train", "calibrate", "evaluate", "compare", "report", "boxes", "recipes")
+COMMANDS = ("prepare", "train", "calibrate", "evaluate", "compare", "report", "boxes", "label", "recipes")
 _HELP = ("-h", "--help")
 
 
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if argv is None:
         signal.signal(signal.SIGTERM, _terminate)
-        if arguments[:1] in (["train"], ["evaluate"], ["calibrate"], ["boxes"], ["report"]):
+        if arguments[:1] in (["train"], ["evaluate"], ["calibrate"], ["boxes"], ["label"], ["report"]):
             from lapjax.cpu import with_huge_pages
 
             with_huge_pages()

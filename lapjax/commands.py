@@ -14,7 +14,7 @@ from lapjax.measuring import calibrate, compare, evaluate, report
 from lapjax.options import File, Flag, Folder, Name, Number, check_place, console
 from lapjax.recipes import RECIPES
 
-__all__ = ["boxes", "calibrate", "compare", "evaluate", "prepare", "recipes", "report", "train"]
+__all__ = ["boxes", "calibrate", "compare", "evaluate", "label", "prepare", "recipes", "report", "train"]
 
 # Table 1 of the poster: NME in percent on the common, challenging and full sets of 300W, trained on all of 300W's
 # 3,148 images. It prints no other width, so no other recipe has a number to meet.
@@ -232,6 +232,46 @@ def boxes(
         faces = data.load(dataset, split, data_dir=data_dir, encoded=True)
         write_boxes(out, faces, find_boxes(load_run(run), faces))
     print(f"{out}: {len(faces)} boxes")
+
+
+def label(
+    runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR...")],
+    /,
+    *,
+    dataset: str,
+    out: Path,
+    split: str = "train",
+    limit: int | None = None,
+    data_dir: Folder = None,
+) -> None:
+    """Labels faces with what trained runs find in them, as a pack to train other networks on.
+
+    The points are the mean of all runs, and each keeps how sure they are of it. A smaller network,
+    or one that has few labels, learns from them beside its own:
+
+      lapjax label runs/a runs/b --dataset lfw --out lfw-labelled.npz
+      lapjax train fast-small-laplacekl --unlabelled lfw-labelled.npz --semi.method labels --out runs/c
+
+    Args:
+      runs: the --out of `lapjax train`, one or more of one scheme
+      dataset: a prepared set or a pack (*.npz)
+      out: the pack to write, a *.npz
+      split: of the set; the pack's is called train
+      limit: only the first so many faces
+      data_dir: where prepared sets lie; $LAPJAX_DATA_DIR or ~/.cache/lapjax by default
+    """
+    from lapjax import data
+    from lapjax.checkpoints import load_run
+    from lapjax.labelling import label as label_faces
+
+    check_place(out, "--out")
+    if out.suffix != ".npz":
+        raise LapjaxError(f"--out {out} must end in .npz: it is a pack")
+    with console(stderr=True).status(f"labelling {dataset}"):
+        faces = data.load(dataset, split, data_dir=data_dir, limit=limit, encoded=True)
+        found = label_faces([load_run(run) for run in runs], faces)
+        data.write_pack(out, {"train": found})
+    print(f"{out}: {len(found)} faces, {found.scheme.count} points each")
 
 
 def recipes(*, json: Flag = False) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "Loss",
     "Model",
     "Optimiser",
+    "Semi",
     "from_dict",
     "override",
     "to_dict",
@@ -148,6 +149,20 @@ class Game:
 
 
 @dataclass(frozen=True)
+class Semi:
+    """What unlabelled faces teach without D."""
+
+    method: str = "none"
+    """"labels": learn the points of trained models, each as sure as they were (`lapjax label` writes such faces)."""
+    weight: float = 1.0
+    """Of its loss beside that of the labelled faces."""
+
+    def __post_init__(self):
+        _choose("semi", "method", self.method, ("none", "labels"))
+        _demand(self.weight >= 0, f"semi.weight {self.weight} must not be negative")
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """Random changes of every training crop; `Augmentation(enabled=False)` crops alone."""
 
@@ -219,6 +234,8 @@ class Config:
     """Of labelled faces."""
     game: Game = field(default_factory=Game)
     """Against D, over unlabelled faces."""
+    semi: Semi = field(default_factory=Semi)
+    """Other ways to learn from them."""
     augment: Augmentation = field(default_factory=Augmentation)
     """Of every training crop, labelled or not."""
     optimiser: Optimiser = field(default_factory=Optimiser)
@@ -232,7 +249,7 @@ class Config:
     train_limit: int | None = None
     """Only the first so many labelled faces."""
     unlabelled: str | None = None
-    """A set or pack of unlabelled faces for the game."""
+    """A set or pack of unlabelled faces, for the game or for `semi`."""
     unlabelled_split: str = "train"
     """Of that set."""
     unlabelled_limit: int | None = None
@@ -265,6 +282,19 @@ class Config:
             "the game needs unlabelled faces: name a prepared set or a pack with --unlabelled, "
             "or turn it off with --game.no-adversary",
         )
+        _demand(
+            self.semi.method == "none" or self.unlabelled is not None,
+            f"semi.method {self.semi.method} needs more faces: name a prepared set or a pack with --unlabelled",
+        )
+        _demand(
+            self.semi.method == "none" or not self.game.adversary,
+            f"semi.method {self.semi.method} and the game are two runs: turn one off",
+        )
+
+    @property
+    def uses_unlabelled(self) -> bool:
+        """Whether unlabelled faces take part."""
+        return self.game.adversary or self.semi.method != "none"
 
 
 def to_dict(config) -> dict:

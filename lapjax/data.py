@@ -161,6 +161,12 @@ def _check(faces: Faces, batch_size: int, seed: int) -> None:
         raise LapjaxError(f"seed {seed} must not be negative")
 
 
+def _labels(faces: Faces) -> dict[str, np.ndarray]:
+    """The columns that training reads."""
+    labels = {"landmarks": faces.landmarks.astype(np.float32), "visible": faces.visible}
+    return labels if faces.scale is None else labels | {"scale": faces.scale.astype(np.float32)}
+
+
 def _rows(array, offset, count):
     """`count` rows of a batch from `offset`, which may be traced."""
     import jax
@@ -184,13 +190,7 @@ class Resident:
 
         _check(faces, batch_size, seed)
         self._count, self._batch_size, self._seed = len(faces), batch_size, seed
-        self._faces = (put or jax.device_put)(
-            {
-                "images": np.asarray(faces.images),
-                "landmarks": faces.landmarks.astype(np.float32),
-                "visible": faces.visible,
-            }
-        )
+        self._faces = (put or jax.device_put)({"images": np.asarray(faces.images), **_labels(faces)})
 
     def send(self, step: int) -> dict:
         """What `gather` needs: the device arrays of all N faces and the indices of this step's batch."""
@@ -204,7 +204,8 @@ class Resident:
         """Rows `offset` .. `offset + count - 1` of the step's batch, all by default; pure, for use under jit.
 
         Returns:
-            images (b, S, S, 3) uint8, landmarks (b, K, 2) float32 chip px and visible (b, K) bool.
+            images (b, S, S, 3) uint8, landmarks (b, K, 2) float32 chip px and visible (b, K) bool; where models gave
+            the labels also scale (b, K) float32 chip px.
         """
         import jax
         import jax.numpy as jnp
@@ -227,13 +228,13 @@ class Streamed:
                 "streaming needs grain: `pip install lapjax[train]`, or keep the chips on the device (resident=True)"
             ) from error
         _check(faces, batch_size, seed)
+        labels = _labels(faces)
 
         def face(position: int) -> dict:
             (index,) = order(seed, position, 1, count=len(faces))
             return {
                 "images": faces.images[int(index)],
-                "landmarks": faces.landmarks[index].astype(np.float32),
-                "visible": faces.visible[index],
+                **{name: column[index] for name, column in labels.items()},
             }
 
         # 2**60 positions stand for an endless stream that still knows where each batch begins.

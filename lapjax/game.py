@@ -1,5 +1,7 @@
 """The min-max game as one pure step (eq. 4 and 5): G learns from labels, and from D's opinion of unlabelled faces.
 
+In place of D, the unlabelled faces may bring points of trained models to learn from (`Semi`).
+
     players = Players.of(config, scheme, total_steps=..., ...)
     state = init(key, players)
     state, metrics = step(state, labelled, unlabelled, players=players)
@@ -17,8 +19,9 @@ import optax
 from flax import struct
 
 from lapjax import augment, heatmaps, losses
-from lapjax.config import Config, Loss, Model
+from lapjax.config import Config, Model
 from lapjax.networks import Discriminator, FastGenerator, Generator
+from lapjax.supervision import label_scale, mean_over_devices, supervise, target_scale
 
 __all__ = ["Player", "Players", "State", "heldout_accuracy", "init", "make_generator", "shrink", "step"]
 
@@ -73,8 +76,8 @@ class Players:
 
     @property
     def warmup_steps(self) -> int:
-        """Steps of supervised training before D enters."""
-        return round(self.config.game.warmup * self.total_steps)
+        """Steps of supervised training before D enters; other ways to learn from unlabelled faces begin at once."""
+        return round(self.config.game.warmup * self.total_steps) if self.config.game.adversary else 0
 
     @property
     def generator_optimiser(self) -> optax.GradientTransformation:
@@ -119,43 +122,6 @@ def init(key: jax.Array, players: Players) -> State:
     )
 
 
-def target_scale(loss: Loss, step, total_steps: int):
-    """t at a step: constant, or falling geometrically over the first `anneal` of training."""
-    if loss.target_start is None:
-        return loss.target_scale
-    done = jnp.minimum(step / (loss.anneal * total_steps), 1.0)
-    return loss.target_start * (loss.target_scale / loss.target_start) ** done
-
-
-def _landmark_loss(loss: Loss, estimate: heatmaps.Estimate, target, t):
-    if loss.name == "sam":
-        return losses.sam(estimate.points, target)
-    if loss.name == "laplace_nll":
-        return losses.laplace_nll(*estimate, target, combine=loss.combine)
-    if loss.name == "gaussian_kl":
-        return losses.gaussian_kl(*estimate, target, target_scale=t)
-    return losses.laplace_kl_loss(
-        *estimate,
-        target,
-        target_scale=t,
-        direction=loss.direction,
-        combine=loss.combine,
-        balance=loss.balance,
-    )
-
-
-def _mean_over_devices(tree, axis):
-    return tree if axis is None else jax.lax.pmean(tree, axis)
-
-
-def _masked_mean(values, mask, axis):
-    """`losses.masked_mean` whose count is that of all devices, so that the mean over devices is the global one."""
-    if axis is None:
-        return losses.masked_mean(values, mask)
-    count = jnp.maximum(jax.lax.psum(mask.sum(), axis), 1) / jax.lax.axis_size(axis)
-    return jnp.where(mask, values, 0.0).sum() / count
-
-
 def step(
     state: State,
     labelled: dict,
@@ -166,12 +132,13 @@ def step(
     unlabelled_places=None,
     measure: bool = False,
 ) -> tuple[State, dict]:
-    """One step of supervised training, or with `unlabelled` one round of the game.
+    """One step of supervised training, or with `unlabelled` one round of the game or of learning from models' labels.
 
     Args:
       state: as `init` or the last step gave it.
       labelled: chips of this device: images (b, c, c, 3) uint8, landmarks (b, k, 2) chip px, visible (b, k).
-      unlabelled: the same of the unlabelled faces (b', c', c', 3); only `images` is read.
+      unlabelled: the same of the unlabelled faces (b', c', c', 3); the game reads `images` alone, learning from models'
+        labels also landmarks, visible and scale (b', k).
       players: the static description of the run.
       places: (b,) places of these faces in the global batch, for their random keys; 0 to b - 1 by default.
       unlabelled_places: (b',), likewise.
@@ -192,10 +159,14 @@ def step(
     )
     count, images = len(crops.images), crops.images
     if unlabelled is not None:
+        if config.game.adversary:  # D judges what G makes of images alone
+            landmarks, visible = augment.no_landmarks(unlabelled["images"])
+            told = {"chips": unlabelled["images"], "landmarks": landmarks, "visible": visible}
+        else:
+            told = _columns(unlabelled) | {"label_scale": unlabelled["scale"]}
         faces = augment.augment(
             face_key,
-            unlabelled["images"],
-            *augment.no_landmarks(unlabelled["images"]),
+            **told,
             chip_factor=players.unlabelled_chip_factor,
             places=unlabelled_places,
             **shared,
@@ -214,28 +185,33 @@ def step(
     maps, backward, updates = jax.vjp(generate, state.generator.params, has_aux=True)
     t = target_scale(config.loss, state.step, players.total_steps)
 
-    def supervised(maps):
-        guess = heatmaps.estimate(maps[:count], beta=config.model.beta, stride=config.model.stride)
-        values = _landmark_loss(config.loss, guess, crops.landmarks, t)
-        error = losses.sam(guess.points, crops.landmarks)
-        extras = {"error": error, "scale": guess.scale.mean(-1)}
-        means = {name: _masked_mean(value, crops.visible, axis) for name, value in extras.items()}
-        return _masked_mean(values, crops.visible, axis), means
+    def learn(maps):
+        return supervise(maps[:count], crops, config=config, t=t, axis=axis)
 
-    (loss, metrics), pull = jax.value_and_grad(supervised, has_aux=True)(maps)
+    def learn_from_models(maps):
+        return supervise(maps[count:], faces, config=config, t=label_scale(config.loss, faces), axis=axis)
+
+    (loss, metrics), pull = jax.value_and_grad(learn, has_aux=True)(maps)
     metrics = {"loss": loss, **metrics}
     discriminator = state.discriminator
     if unlabelled is not None:
-        discriminator, push, opinion = _contest(state, maps, crops, images, players, game_key)
+        if config.game.adversary:
+            name = "adversarial"
+            discriminator, push, opinion = _contest(state, maps, crops, images, players, game_key)
+        else:
+            name = "semi"
+            (value, means), push = jax.value_and_grad(learn_from_models, has_aux=True)(maps)
+            push = config.semi.weight * push
+            opinion = {"semi_loss": value} | {f"semi_{key}": mean for key, mean in means.items()}
         metrics |= opinion
         if measure:
-            apart = {"supervised": backward(pull)[0], "adversarial": backward(push)[0]}
-            apart = _mean_over_devices(apart, axis)
-            metrics |= {f"gradient_norm_{name}": optax.tree.norm(tree) for name, tree in apart.items()}
+            apart = {"supervised": backward(pull)[0], name: backward(push)[0]}
+            apart = mean_over_devices(apart, axis)
+            metrics |= {f"gradient_norm_{key}": optax.tree.norm(tree) for key, tree in apart.items()}
         pull = pull + push
     (gradient,) = backward(pull)
-    gradient = _mean_over_devices(gradient, axis)
-    metrics = _mean_over_devices(metrics, axis) | {"gradient_norm": optax.tree.norm(gradient)}
+    gradient = mean_over_devices(gradient, axis)
+    metrics = mean_over_devices(metrics, axis) | {"gradient_norm": optax.tree.norm(gradient)}
     changes, opt_state = players.generator_optimiser.update(
         gradient, state.generator.opt_state, state.generator.params
     )
@@ -306,7 +282,7 @@ def _contest(state, maps, crops, images, players, key):
 
     before = state.discriminator
     (loss, (on_real, on_fake)), gradient = jax.value_and_grad(discriminate, has_aux=True)(before.params)
-    gradient = _mean_over_devices(gradient, axis)
+    gradient = mean_over_devices(gradient, axis)
     changes, opt_state = players.discriminator_optimiser.update(gradient, before.opt_state, before.params)
     after = Player(optax.apply_updates(before.params, changes), opt_state, {})
     rival = after if game.order == "before" else before

@@ -68,7 +68,7 @@ def laplace_kl_loss(
     scale: Float[Array, "*b k 2"],
     target: Float[Array, "*b k 2"],
     *,
-    target_scale: float | Float[Array, ""] = 1.0,
+    target_scale: float | Float[Array, ""] | Float[Array, "*b k 1"] = 1.0,
     direction: str = "q||p",
     combine: str = "axis",
     balance: float = 0.0,
@@ -79,7 +79,8 @@ def laplace_kl_loss(
       points: predicted, input px.
       scale: predicted Laplace scale b per axis, input px.
       target: true points, input px.
-      target_scale: t in input px, a number or a traced scalar (a schedule).
+      target_scale: t in input px: a number, a traced scalar (a schedule) or one for each landmark (labels that know
+        how sure they are).
       direction: "q||p", the poster's, or "p||q".
       combine: "axis" adds the divergences along x and y, the exact one of the separable 2-D model; "sum"
         takes one divergence of b_x + b_y and |dx| + |dy|, with t in that summed unit.
@@ -134,7 +135,7 @@ def gaussian_kl(
     scale: Float[Array, "*b k 2"],
     target: Float[Array, "*b k 2"],
     *,
-    target_scale: float | Float[Array, ""] = 1.0,
+    target_scale: float | Float[Array, ""] | Float[Array, "*b k 1"] = 1.0,
 ) -> Float[Array, "*b k"]:
     """KL(N(s_hat, b^2) || N(s, t^2)), summed over the axes: `(v + D^2 - 1 - log v) / 2` per axis at t = 1.
 
@@ -142,7 +143,7 @@ def gaussian_kl(
       points: predicted, input px.
       scale: taken as the standard deviation per axis, input px.
       target: true points, input px.
-      target_scale: the standard deviation t of the truth, input px.
+      target_scale: the standard deviation t of the truth, input px, as of `laplace_kl_loss`.
     """
     t = _floor(target_scale)
     variance = jnp.square(_floor(scale) / t)

@@ -85,6 +85,8 @@ class Faces:
       subset: (N,) str, "" where a set has none.
       scheme: what the K landmarks are.
       meta: dataset, split, chip_size, chip_factor, quality, terms and unlabelled.
+      scale: (N, K) float32, chip px, how sure the labels are where models gave them (`labelling.label`); None where
+        people did.
 
     Raises:
       LapjaxError: columns of different lengths or shapes, or a K that is not the scheme's.
@@ -99,6 +101,7 @@ class Faces:
     subset: np.ndarray
     scheme: Scheme
     meta: dict
+    scale: np.ndarray | None = None
 
     def __post_init__(self):
         count, points, size = len(self.images), self.scheme.count, self.images.shape[1]
@@ -111,6 +114,8 @@ class Faces:
             "name": (count,),
             "subset": (count,),
         }
+        if self.scale is not None:
+            expected["scale"] = (count, points)
         for column, shape in expected.items():
             found = getattr(self, column).shape
             if tuple(found) != shape:
@@ -124,8 +129,14 @@ class Faces:
 
     def take(self, indices) -> "Faces":
         """The faces at `indices` (a slice, integers or a mask), in that order; encoded chips stay encoded."""
-        columns = {column: getattr(self, column)[indices] for column in ("images", *COLUMNS)}
-        return dataclasses.replace(self, **columns)
+        return dataclasses.replace(
+            self, images=self.images[indices], **{name: getattr(self, name)[indices] for name in self.columns}
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns that are there, beside the images."""
+        return COLUMNS if self.scale is None else (*COLUMNS, "scale")
 
 
 def write_pack(
@@ -180,7 +191,8 @@ def read_pack(
             present = ", ".join(sorted(header["splits"]))
             raise LapjaxError(f"{path} has no split {split!r}: it has {present}")
         entry = header["splits"][split]
-        part = {column: file[f"{split}/{column}"] for column in ("jpeg", "offsets", *COLUMNS)}
+        there = [column for column in ("scale",) if f"{split}/{column}" in file]
+        part = {column: file[f"{split}/{column}"] for column in ("jpeg", "offsets", *COLUMNS, *there)}
     if _sha256(part) != entry["sha256"]:
         raise LapjaxError(f"{path}: split {split!r} does not match its sha256: copy or write the pack again")
     jpeg, offsets = part.pop("jpeg"), part.pop("offsets")
@@ -247,7 +259,9 @@ def _packed(split: str, faces: Faces, chip_size: int | None, quality: int | None
     scale = size / stored
     # Pixel centres are at integers, so it is the corner at -0.5 that stays where it is.
     shrink = np.array([[scale, 0, 0.5 * scale - 0.5], [0, scale, 0.5 * scale - 0.5]])
-    part = {column: np.asarray(getattr(faces, column)) for column in COLUMNS}
+    part = {column: np.asarray(getattr(faces, column)) for column in faces.columns}
+    if size != stored and faces.scale is not None:
+        part["scale"] = (scale * part["scale"]).astype(np.float32)
     if size != stored:
         points = geometry.apply(shrink, part["landmarks"].astype(np.float64))
         part["landmarks"] = np.where(part["visible"][..., None], points, 0).astype(np.float32)

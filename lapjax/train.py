@@ -75,10 +75,21 @@ def _load(config: Config, data_dir, scheme) -> _Faces:
     except LapjaxError as error:
         raise LapjaxError(f"{config.dataset}, split {config.validation_split}: {error}") from error
     unlabelled = None
-    if config.game.adversary:
+    if config.uses_unlabelled:
         unlabelled = load(
             config.unlabelled, config.unlabelled_split, config.unlabelled_limit, "unlabelled-limit"
         )
+    if config.semi.method == "labels":
+        if unlabelled.scale is None:
+            raise LapjaxError(
+                f"{config.unlabelled} has no labels of trained models: write some with "
+                f"`lapjax label RUN... --dataset {config.unlabelled} --out labelled.npz` and name that file"
+            )
+        if unlabelled.scheme != labelled.scheme:
+            raise LapjaxError(
+                f"{config.unlabelled} is labelled by the scheme {unlabelled.scheme.name} and {config.dataset} by "
+                f"{labelled.scheme.name}: label it with models of that scheme"
+            )
     return _Faces(labelled, validation, unlabelled)
 
 
@@ -97,7 +108,7 @@ def train(
     report: Callable[[dict], None] | None = None,
     stop: Callable[[int], int | None] | None = None,
 ) -> Outcome:
-    """Trains a generator, alone or in the game, into a run directory.
+    """Trains a generator, alone, in the game or with models' labels besides, into a run directory.
 
     Several processes (`sharding.start_processes`) call it alike; the first alone reads and writes the run directory.
 
@@ -119,7 +130,7 @@ def train(
     """
     placement = Placement(config.placement)
     placement.check(batch_size=config.batch_size)
-    if config.game.adversary:
+    if config.uses_unlabelled:
         placement.check(unlabelled_batch_size=config.unlabelled_batch_size)
     faces = _load(config, data_dir, scheme)
     info = {
@@ -353,7 +364,7 @@ class _Loop:
         guess = predict(self.config.model, host.average, faces)
         nme = float(_errors(guess.points, faces).mean())
         line = {"nme": nme, "validation_scale": float(guess.scale.mean())}
-        if self.unlabelled is not None and int(host.step) > self.players.warmup_steps:
+        if self.config.game.adversary and int(host.step) > self.players.warmup_steps:
             few = faces.take(slice(self.config.batch_size))
             share = self.heldout_accuracy(
                 host.discriminator.params, np.asarray(few.images), few.landmarks, few.visible

@@ -273,6 +273,39 @@ def test_a_grey_image_stays_grey_under_colour_changes():
     np.testing.assert_allclose(images, images[..., :1].repeat(3, -1), atol=1e-5)
 
 
+def test_the_scale_of_labels_grows_with_the_crop_and_swaps_in_the_mirror():
+    """What a chip px is in the input, per landmark: each crop's own enlargement, left and right exchanged."""
+    faces = noise()
+    sure = np.tile(np.float32([1, 2, 3]), (N, 1))
+    config = Augmentation(**STILL)
+    crops = augmented(
+        jax.random.key(0),
+        **faces,
+        model=MODEL,
+        chip_factor=FACTOR,
+        config=config,
+        flip=FLIP,
+        places=jnp.arange(N),
+        label_scale=sure,
+    )
+    expected = np.where(mirrored(crops)[:, None], sure[:, FLIP], sure)
+    matrices = np.asarray(crops.chip_to_input)
+    enlarged = np.sqrt(np.abs(np.linalg.det(matrices[:, :, :2])))
+    np.testing.assert_allclose(crops.scale, expected * enlarged[:, None], rtol=1e-5)
+    assert 0 < mirrored(crops).sum() < N
+    plainly = augment.augment(
+        jax.random.key(0),
+        *map(jnp.asarray, faces.values()),
+        model=MODEL,
+        chip_factor=FACTOR,
+        config=Augmentation(enabled=False),
+        flip=FLIP,
+        label_scale=jnp.asarray(sure),
+    )
+    np.testing.assert_allclose(plainly.scale, sure * SIZE / (CHIP * MODEL.crop / FACTOR), rtol=1e-5)
+    assert random_crops(faces).scale is None
+
+
 def test_unlabelled_faces_have_no_points():
     faces = noise(points=0)
     for crops in (random_crops(faces, flip=(1, 0, 2)), plain(faces)):

@@ -1,5 +1,6 @@
 """Batches are a pure function of the step, the same from both sources."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -77,6 +78,13 @@ def test_a_batch_has_images_landmarks_visible(kind):
         "landmarks": ((BATCH, K, 2), "float32"),
         "visible": ((BATCH, K), "bool"),
     }
+
+
+@pytest.mark.parametrize("kind", [data.Resident, data.Streamed])
+def test_labels_of_models_bring_their_scale(kind):
+    made = dataclasses.replace(faces(), scale=np.arange(N * K, dtype=np.float32).reshape(N, K))
+    source = kind(made, BATCH, 0)
+    np.testing.assert_array_equal(batch(source, 1)["scale"], made.scale[data.order(0, BATCH, BATCH, count=N)])
 
 
 @pytest.mark.parametrize("points", [0, K])

@@ -334,12 +334,38 @@ def test_without_an_average_it_is_the_newest(one_layer):
     chex.assert_trees_all_equal(after.average["params"], after.generator.params)
 
 
-def test_target_scale_falls_geometrically():
-    assert game.target_scale(Loss(target_scale=1.3), 7, STEPS) == 1.3
-    loss = Loss(target_scale=1.0, target_start=8.0, anneal=0.6)
-    expected = {0: 8.0, 20: 4.0, 30: 8**0.5, 40: 2.0, 60: 1.0, 99: 1.0}
-    for at, t in expected.items():
-        assert game.target_scale(loss, jnp.int32(at), STEPS) == pytest.approx(t, rel=1e-5)
+def test_labels_of_models_are_learned_beside_those_of_people(one_layer):
+    """With both sets the same faces, and the models as sure as t, it is (1 + weight) times the supervised gradient."""
+    labelled, _ = batches()
+    zoom = SIZE / (CHIP * BASE.model.crop / FACTOR)
+    sure = np.full((BATCH, K), BASE.loss.target_scale / zoom, np.float32)
+    config = override(
+        BASE, unlabelled="labelled", unlabelled_batch_size=BATCH, semi={"method": "labels", "weight": 0.5}
+    )
+    before = start(BASE)
+    alone, measured = step(BASE)(before, labelled)
+    after, taught = step(config)(before, labelled, labelled | {"scale": sure})
+    # The one layer keeps no batch statistics, so that the two halves of the batch do not meet.
+    chex.assert_trees_all_close(
+        given_gradients(after)[0],
+        jax.tree.map(lambda g: 1.5 * g, given_gradients(alone)[0]),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+    assert taught["semi_loss"] == pytest.approx(float(measured["loss"]), rel=1e-5)
+    assert taught["semi_error"] == pytest.approx(float(measured["error"]), rel=1e-5)
+    assert taught["gradient_norm_semi"] == pytest.approx(0.5 * float(measured["gradient_norm"]), rel=1e-4)
+
+
+def test_unsure_labels_of_models_pull_less(one_layer):
+    labelled, _ = batches()
+    config = override(BASE, unlabelled="labelled", unlabelled_batch_size=BATCH, semi={"method": "labels"})
+    pulls = []
+    for sure in (1.0, 20.0):
+        scale = np.full((BATCH, K), sure, np.float32)
+        _, measured = step(config)(start(BASE), labelled, labelled | {"scale": scale})
+        pulls.append(float(measured["semi_loss"]))
+    assert pulls[1] < 0.5 * pulls[0]
 
 
 def test_the_learning_rate_warms_up_and_falls_to_its_last_share():

@@ -126,6 +126,17 @@ def test_smaller_chips_keep_their_points(tmp_path):
         np.testing.assert_allclose(after, before, atol=1e-4)
 
 
+def test_the_scale_of_models_labels_is_kept_and_shrinks_with_the_chips(tmp_path):
+    scale = np.random.default_rng(0).uniform(1, 5, (5, 3)).astype(np.float32)
+    written = dataclasses.replace(faces(), scale=scale)
+    write_pack(tmp_path / "whole.npz", {"train": written})
+    np.testing.assert_array_equal(read_pack(tmp_path / "whole.npz", "train", limit=2).scale, scale[:2])
+    write_pack(tmp_path / "small.npz", {"train": written.take([3, 1])}, chip_size=16)
+    np.testing.assert_allclose(read_pack(tmp_path / "small.npz", "train").scale, scale[[3, 1]] / 2, rtol=1e-6)
+    with pytest.raises(LapjaxError, match="scale has shape"):
+        dataclasses.replace(written, scale=scale[:, 0])
+
+
 def test_shrinking_is_antialiased(tmp_path):
     stripes = faces(count=1)
     stripes.images[:] = (np.arange(32) % 2 * 255).astype(np.uint8)[None, None, :, None]

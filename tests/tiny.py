@@ -1,5 +1,6 @@
 """Faces, models and runs that are small enough to train in a test."""
 
+import dataclasses
 import importlib
 
 import jax
@@ -58,10 +59,12 @@ def faces(count, split="train", *, scheme="eyes", factor=FACTOR, seed=0) -> data
 
 
 def write_pack(folder, **options):
-    """A pack with the splits train (24), validation (7) and unlabelled (16)."""
+    """A pack with the splits train (24), validation (7), unlabelled (16) and told, by models (9)."""
     path = folder / "tiny.npz"
     labelled = {split: faces(count, split, **options) for split, count in [("train", 24), ("validation", 7)]}
-    data.write_pack(path, labelled | {"unlabelled": faces(16, "unlabelled", scheme="none")})
+    told = faces(9, "told", **options)
+    told = dataclasses.replace(told, scale=np.full(told.visible.shape, 2.0, np.float32))
+    data.write_pack(path, labelled | {"unlabelled": faces(16, "unlabelled", scheme="none"), "told": told})
     return path
 
 

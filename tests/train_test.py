@@ -117,6 +117,7 @@ CASES = {
     "supervised": ({"model": {"network": "fast"}, "augment": {"enabled": True}}, (5,), 2),
     # Stopped in the supervised warm-up, and in the game; at every step with the gradients' norms.
     "game": ({"game": {"adversary": True}}, (1, 7), 1),
+    "labels": ({"semi": {"method": "labels"}, "unlabelled_split": "told"}, (5,), 2),
 }
 
 
@@ -506,6 +507,22 @@ BAD = {
         },
         {"game": {"adversary": True}, "unlabelled_limit": 70},
         "has 5 faces in its split unlabelled, fewer than the 70 .*--unlabelled-limit 5",
+    ),
+    "labels of nobody": (
+        {"train": tiny.faces(8), "validation": tiny.faces(7), "unlabelled": tiny.faces(5, scheme="none")},
+        {"semi": {"method": "labels"}},
+        "has no labels of trained models: write some with `lapjax label RUN",
+    ),
+    "labels of another scheme": (
+        {
+            "train": tiny.faces(8),
+            "validation": tiny.faces(7),
+            "unlabelled": dataclasses.replace(
+                tiny.faces(5, scheme="five"), scale=np.ones((5, 5), np.float32)
+            ),
+        },
+        {"semi": {"method": "labels"}},
+        "labelled by the scheme five and .* by eyes",
     ),
 }
 

@@ -1,0 +1,77 @@
+"""What labelled faces ask of heatmaps: the configured loss of every landmark, reduced over all devices."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lapjax import heatmaps, losses
+from lapjax.augment import Crops
+from lapjax.config import Config, Loss
+
+__all__ = ["label_scale", "mean_over_devices", "supervise", "target_scale"]
+
+
+def target_scale(loss: Loss, step, total_steps: int):
+    """t at a step: constant, or falling geometrically over the first `anneal` of training."""
+    if loss.target_start is None:
+        return loss.target_scale
+    done = jnp.minimum(step / (loss.anneal * total_steps), 1.0)
+    return loss.target_start * (loss.target_scale / loss.target_start) ** done
+
+
+def label_scale(loss: Loss, crops: Crops) -> Float[Array, "b k 1"]:
+    """t of each landmark where models gave the labels: the whole of what they said is learned, point and scale."""
+    # One divergence of b_x + b_y has t in that summed unit.
+    return crops.scale[..., None] * (2 if loss.combine == "sum" else 1)
+
+
+def supervise(
+    maps: Float[Array, "b h w k"], crops: Crops, *, config: Config, t, axis: str | None = None
+) -> tuple[Float[Array, ""], dict]:
+    """The loss of heatmap logits against labels, a mean over all visible landmarks of all devices.
+
+    Args:
+      maps: of these crops.
+      crops: with their labels.
+      config: gives the loss and what the heatmaps mean.
+      t: the target scale in input px, as of `losses.laplace_kl_loss`.
+      axis: the pmap axis of the devices, None under jit.
+
+    Returns:
+      The loss, and `error` (the distance, as of SAM) and `scale` b, both means in input px.
+    """
+    guess = heatmaps.estimate(maps, beta=config.model.beta, stride=config.model.stride)
+    values = _landmark_loss(config.loss, guess, crops.landmarks, t)
+    extras = {"error": losses.sam(guess.points, crops.landmarks), "scale": guess.scale.mean(-1)}
+    means = {name: _masked_mean(value, crops.visible, axis) for name, value in extras.items()}
+    return _masked_mean(values, crops.visible, axis), means
+
+
+def mean_over_devices(tree, axis: str | None):
+    """The mean over a pmap axis; under jit, where a mean is already that of all, the tree itself."""
+    return tree if axis is None else jax.lax.pmean(tree, axis)
+
+
+def _landmark_loss(loss: Loss, estimate: heatmaps.Estimate, target, t):
+    if loss.name == "sam":
+        return losses.sam(estimate.points, target)
+    if loss.name == "laplace_nll":
+        return losses.laplace_nll(*estimate, target, combine=loss.combine)
+    if loss.name == "gaussian_kl":
+        return losses.gaussian_kl(*estimate, target, target_scale=t)
+    return losses.laplace_kl_loss(
+        *estimate,
+        target,
+        target_scale=t,
+        direction=loss.direction,
+        combine=loss.combine,
+        balance=loss.balance,
+    )
+
+
+def _masked_mean(values, mask, axis):
+    """`losses.masked_mean` whose count is that of all devices, so that the mean over devices is the global one."""
+    if axis is None:
+        return losses.masked_mean(values, mask)
+    count = jnp.maximum(jax.lax.psum(mask.sum(), axis), 1) / jax.lax.axis_size(axis)
+    return jnp.where(mask, values, 0.0).sum() / count

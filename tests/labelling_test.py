@@ -1,0 +1,84 @@
+"""Labels from trained models: the mean of their points, and the deviation of their mixture from it."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from lapjax import data, geometry, labelling
+from lapjax.checkpoints import Run
+from lapjax.errors import LapjaxError
+from lapjax.evaluate import Predictions
+from lapjax.schemes import SCHEMES
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = tiny.config(tmp_path / "x.npz")
+    variables = jax.tree.map(lambda leaf: 1e-2 * leaf, tiny.state(config).average)
+    return Run(config, tiny.EYES, variables, 3, {})
+
+
+def says(monkeypatch, faces, points, scale):
+    """Every model in turn says its `points` (chip px) and `scale` (chip px)."""
+    to_image = geometry.invert(faces.image_to_chip.astype(np.float64))
+    enlarged = geometry.linear_scale(to_image)
+    answers = iter(zip(points, scale, strict=True))
+
+    def predict(model, variables, asked):
+        assert asked.landmarks.shape[1] == tiny.EYES.count and asked.scale is None
+        point, b = next(answers)
+        # One input px is half an image px here.
+        return Predictions(
+            geometry.apply(to_image, point), b * enlarged[:, None, None] / 0.5, np.full(len(faces), 0.5), None
+        )
+
+    monkeypatch.setattr(labelling, "predict", predict)
+
+
+def test_one_model_labels_with_what_it_says(monkeypatch, run):
+    faces = tiny.faces(3, scheme="none")
+    rng = np.random.default_rng(0)
+    points, b = rng.uniform(5, 40, (1, 3, 4, 2)), rng.uniform(0.5, 3, (1, 3, 4, 2))
+    says(monkeypatch, faces, points, b)
+    found = labelling.label([run], faces)
+    np.testing.assert_allclose(found.landmarks, points[0], rtol=1e-5)
+    np.testing.assert_allclose(found.scale, b[0].mean(-1), rtol=1e-5)
+    assert found.visible.all() and found.scheme == tiny.EYES and not found.meta["unlabelled"]
+    assert found.images is faces.images
+
+
+def test_the_scale_of_several_is_the_deviation_of_their_mixture(monkeypatch, run):
+    faces = tiny.faces(1, scheme="none")
+    rng = np.random.default_rng(1)
+    points, b = rng.uniform(15, 25, (3, 1, 4, 2)), rng.uniform(0.5, 3, (3, 1, 4, 2))
+    says(monkeypatch, faces, points, b)
+    found = labelling.label([run] * 3, faces)
+    np.testing.assert_allclose(found.landmarks[0], points.mean(axis=0)[0], rtol=1e-5)
+    which = rng.integers(0, 3, 200_000)
+    drawn = rng.laplace(points[which, 0], b[which, 0])
+    np.testing.assert_allclose(
+        found.scale[0], np.abs(drawn - points.mean(axis=0)).mean(axis=(0, -1)), rtol=0.02
+    )
+
+
+def test_encoded_faces_of_another_scheme_and_back_from_a_pack(tmp_path, run):
+    data.write_pack(tmp_path / "faces.npz", {"train": tiny.faces(3, scheme="five")})
+    faces = data.load(tmp_path / "faces.npz", "train", encoded=True)
+    found = labelling.label([run, run], faces)
+    data.write_pack(tmp_path / "labelled.npz", {"train": found})
+    back = data.load(tmp_path / "labelled.npz", "train")
+    np.testing.assert_array_equal(back.scale, found.scale)
+    np.testing.assert_array_equal(back.landmarks, found.landmarks)
+    np.testing.assert_array_equal(back.images, np.asarray(faces.images))  # copied, not encoded again
+    assert (back.scale > 0).all() and back.scheme == tiny.EYES
+
+
+def test_bad_requests(run):
+    faces = tiny.faces(2, scheme="none")
+    with pytest.raises(LapjaxError, match="name one or more run"):
+        labelling.label([], faces)
+    with pytest.raises(LapjaxError, match="different schemes, eyes and five"):
+        labelling.label([run, dataclasses.replace(run, scheme=SCHEMES["five"])], faces)
