@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lapjax import cli, commands, data, scoring
+from lapjax import cli, commands, data, geometry, scoring
 from lapjax.config import override
+from lapjax.datasets.annotations import read_boxes
 from lapjax.datasets.toy_faces import SPLITS, generate
 from lapjax.recipes import RECIPES, get_recipe
 
@@ -189,6 +190,10 @@ def test_unknown_recipe_and_option_suggest_the_nearest(refused):
         ("compare a.csv b.csv", "cannot read a.csv: No such file"),
         ("compare a.csv b.csv --json missing/out.json", "cannot write missing/out.json"),
         ("compare a.csv b.csv --normaliser eyes", "inter_ocular"),
+        ("label nowhere --dataset toy_faces --out a.csv", "--out a.csv must end in .npz"),
+        ("label nowhere --dataset toy_faces --out missing/a.npz", "cannot write missing/a.npz"),
+        ("label nowhere --dataset toy_faces --limit 1 --out a.npz", "is not a run: it has no config.json"),
+        ("train toy-sam --out run --semi.method labels", "semi.method labels needs more faces"),
         ("prepare the300w", "no source folder given: say where the images are with --source DIR"),
         ("prepare the300 --source .", "the300w"),
         ("prepare the300w --source nowhere", "nowhere"),
@@ -267,6 +272,20 @@ def test_evaluate_predictions_and_compare_them(monkeypatch, capsys, tmp_path, rn
     assert "good.csv is better on 100.0 % of the 3 images." in said and "p = 0.25" in said
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     assert (verdict["a"], verdict["better"], verdict["p_value"]) == ("good.csv", 1, 0.25)
+
+    status, out, err = finish(
+        start("label", "run", "--dataset", "toy.npz", "--split", "test", "--limit", "5", "--out", "told.npz")
+    )
+    assert (status, out) == (0, "told.npz: 5 faces, 68 points each\n"), err
+    told = data.load("told.npz", "train")
+    assert (told.scale > 0).all() and told.scheme == splits["test"].scheme
+    status, out, err = finish(start("boxes", "run", "--dataset", "told.npz", "--out", "boxes.csv"))
+    assert (status, out) == (0, "boxes.csv: 5 boxes\n"), err
+    # The model's labels are its points, and the boxes are tight around them.
+    points = geometry.apply(geometry.invert(told.image_to_chip), told.landmarks)
+    _, found = read_boxes("boxes.csv")
+    np.testing.assert_allclose(found[:, :2], points.min(axis=1), atol=0.02)
+    np.testing.assert_allclose(found[:, 2:], points.max(axis=1), atol=0.02)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
