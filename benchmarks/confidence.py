@@ -2,6 +2,8 @@
 
     python benchmarks/confidence.py RUN... --data-dir DIR [--split validation] [--out results/confidence]
 
+    python benchmarks/confidence.py --table      # writes the tables of README.md and docs/confidence.md
+
 Every source is calibrated alike, on the calibration split, and measured on another: the rank correlation with the
 error, AUSE, finding failures and covered points. One JSON a run. `--split common` reads the common test set, which is
 logged in results/test_reads.jsonl.
@@ -9,11 +11,14 @@ logged in results/test_reads.jsonl.
 
 import argparse
 import dataclasses
+import json
 import pathlib
+import statistics
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from readme import spread, write_between
 from reads import RESULTS, log_read
 
 from lapjax import augment, confidence, conformal, data, heatmaps, metrics, scoring, stress, trust
@@ -104,15 +109,95 @@ def measure(run, calibration_faces, faces) -> dict:
     return found
 
 
+def write_table() -> None:
+    """What the calibrated confidence is worth, then the sources of it beside each other."""
+    results: dict[tuple[str, str], list[dict]] = {}
+    for split in ("common", "validation"):
+        for file in sorted((RESULTS / "confidence").glob(f"*-{split}.json")):
+            result = json.loads(file.read_text())
+            model, _, seed = result["run"].rpartition("-s")
+            if seed.isdigit():
+                results.setdefault((split, model), []).append(result)
+    shipped = {
+        "inside the 90 % radius": lambda r: 100 * r["shipped"]["radius"]["overall"],
+        "mean radius": lambda r: r["shipped"]["radius"]["mean_percent"],
+        "calibration error": lambda r: 100 * r["shipped"]["confidence"]["calibration_error"],
+        "NME grows": lambda r: r["other_boxes"]["growth_percent"],
+    }
+    ranked = {
+        "rank correlation, raw": (lambda r: r["raw"]["spearman"], 3),
+        "calibrated": (lambda r: r["calibrated"]["spearman"], 3),
+        "AUSE": (lambda r: r["calibrated"]["ause"], 3),
+        "covered points": (lambda r: r["calibrated"]["covered_auroc"], 2),
+    }
+    heads = ["model", "split", "inside the 90 % radius", "weakest part", "mean radius", "calibration error"]
+    heads += ["failures > 8 %", "worst tenth", "NME grows under other boxes"]
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for (split, model), seeds in results.items():
+        parts = {
+            part: statistics.mean(r["shipped"]["radius"]["parts"][part] for r in seeds)
+            for part in seeds[0]["shipped"]["radius"]["parts"]
+        }
+        weakest = min(parts, key=parts.get)
+        said = {name: spread([read(r) for r in seeds], 1) + " %" for name, read in shipped.items()}
+        lines.append(
+            _row(
+                [
+                    model,
+                    split,
+                    said["inside the 90 % radius"],
+                    f"{weakest} {100 * parts[weakest]:.1f} %",
+                    said["mean radius"],
+                    said["calibration error"],
+                    *(_failures(seeds, which) for which in ("8", "90th percentile")),
+                    said["NME grows"],
+                ]
+            )
+        )
+    write_between("confidence", lines)
+    lines = [_row(["source", "model", "split", *ranked, "worst tenth"])]
+    lines.append(_row(["---"] * (4 + len(ranked))))
+    for (split, model), seeds in results.items():
+        if split == "common":  # sources are compared where they are chosen
+            continue
+        for source in seeds[0]["sources"]:
+            found = [r["sources"][source] for r in seeds]
+            numbers = [spread([read(r) for r in found], digits) for read, digits in ranked.values()]
+            worst = [r["calibrated"]["failure_auroc"]["90th percentile"]["value"] for r in found]
+            lines.append(_row([source, model, split, *numbers, spread(worst, 2)]))
+    write_between("sources", lines, page="docs/confidence.md")
+
+
+def _row(cells) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _failures(seeds, which) -> str:
+    """The AUROC of the calibrated scale, with the outermost ends of the bootstrap intervals of its seeds."""
+    found = [r["shipped"]["ranking"]["calibrated"]["failure_auroc"][which] for r in seeds]
+    found = [one for one in found if one]
+    if not found:
+        return "none"
+    low, high = min(one["interval"][0] for one in found), max(one["interval"][1] for one in found)
+    return f"{spread([one['value'] for one in found], 2)} ({low:.2f} to {high:.2f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN")
+    parser.add_argument("runs", nargs="*", type=pathlib.Path, metavar="RUN")
     parser.add_argument("--data-dir")
     parser.add_argument("--split", default="validation")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "confidence")
+    parser.add_argument("--shipped", action="store_true", help="what ships alone, not the other sources")
+    parser.add_argument("--table", action="store_true", help="write the tables of the pages and stop")
     args = parser.parse_args()
+    if args.table:
+        write_table()
+        return
+    if not args.runs:
+        parser.error("name run directories")
     args.out.mkdir(parents=True, exist_ok=True)
     for path in args.runs:
         run = load_run(path)
@@ -126,7 +211,8 @@ def main() -> None:
         result = {
             "run": path.name,
             "split": args.split,
-            "sources": measure(run, held, faces),
+            "scale_mean": float(predict(run.config.model, run.variables, faces).scale.mean()),
+            "sources": {} if args.shipped else measure(run, held, faces),
             "shipped": trust.assess(run, faces),
             "other_boxes": {
                 "shift": 0.1,

@@ -12,9 +12,9 @@ results/test_reads.jsonl.
 import argparse
 import json
 import pathlib
-import statistics
 import subprocess
 
+from readme import spread, write_between
 from reads import RESULTS, log_read
 
 from lapjax import data
@@ -176,7 +176,7 @@ def write_table() -> None:
         for name, results in rows.items():
             columns = [name, str(len(results)), f"{results[0]['conditions']['epochs']:g}", split]
             columns += [
-                _spread([read(result) for result in results], digits)
+                spread([read(result) for result in results], digits)
                 for read, digits in (
                     (lambda result: result["nme"]["inter_ocular"], 2),
                     (lambda result: result["failure_rate"]["8"], 1),
@@ -191,18 +191,7 @@ def write_table() -> None:
         if file.exists():
             result = json.loads(file.read_text())
             lines.append(f"| {said} | {result['nme']['inter_ocular']:.2f} | {result['scale_mean']:.2f} |")
-    readme = RESULTS.parent / "README.md"
-    before, start, rest = readme.read_text().partition("<!-- results -->")
-    _, end, after = rest.partition("<!-- /results -->")
-    if not start or not end:
-        raise SystemExit("README.md has lost its markers <!-- results --> and <!-- /results -->")
-    readme.write_text("\n".join([before + start, *lines, end + after]))
-
-
-def _spread(values: list[float], digits: int) -> str:
-    """The mean, and the sample standard deviation where there are several seeds."""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+    write_between("results", lines)
 
 
 def main() -> None:
