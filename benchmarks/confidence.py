@@ -130,9 +130,9 @@ def write_table() -> None:
         "AUSE": (lambda r: r["calibrated"]["ause"], 3),
         "covered points": (lambda r: r["calibrated"]["covered_auroc"], 2),
     }
-    heads = ["model", "split", "inside the 90 % radius", "weakest part", "mean radius", "calibration error"]
-    heads += ["failures > 8 %", "worst tenth", "NME grows under other boxes"]
-    lines = [_row(heads), _row(["---"] * len(heads))]
+    heads = ["model", "mean b", "inside the 90 % radius", "weakest part", "mean radius", "calibration error"]
+    heads += ["rank correlation", "AUSE", "failures > 8 %", "worst tenth", "NME grows under other boxes"]
+    tables = {split: [_row(heads), _row(["---"] * len(heads))] for split in ("common", "validation")}
     for (split, model), seeds in results.items():
         parts = {
             part: statistics.mean(r["shipped"]["radius"]["parts"][part] for r in seeds)
@@ -140,23 +140,24 @@ def write_table() -> None:
         }
         weakest = min(parts, key=parts.get)
         said = {name: spread([read(r) for r in seeds], 1) + " %" for name, read in shipped.items()}
-        lines.append(
-            _row(
-                [
-                    model,
-                    split,
-                    said["inside the 90 % radius"],
-                    f"{weakest} {100 * parts[weakest]:.1f} %",
-                    said["mean radius"],
-                    said["calibration error"],
-                    *(_failures(seeds, which) for which in ("8", "90th percentile")),
-                    said["NME grows"],
-                ]
-            )
-        )
-    write_between("confidence", lines)
-    lines = [_row(["source", "model", "split", *ranked, "worst tenth"])]
-    lines.append(_row(["---"] * (4 + len(ranked))))
+        ranking = [r["shipped"]["ranking"]["calibrated"] for r in seeds]
+        cells = [
+            model,
+            spread([r["scale_mean"] for r in seeds], 2) + " px",
+            said["inside the 90 % radius"],
+            f"{weakest} {100 * parts[weakest]:.1f} %",
+            said["mean radius"],
+            said["calibration error"],
+            spread([r["spearman"] for r in ranking], 3),
+            spread([r["ause"] for r in ranking], 3),
+            *(_failures(seeds, which) for which in ("8", "90th percentile")),
+            said["NME grows"],
+        ]
+        tables[split].append(_row(cells))
+    write_between("confidence", tables["common"])
+    write_between("validation", tables["validation"], page="docs/confidence.md")
+    lines = [_row(["source", "model", *ranked, "worst tenth"])]
+    lines.append(_row(["---"] * (3 + len(ranked))))
     for (split, model), seeds in results.items():
         if split == "common":  # sources are compared where they are chosen
             continue
@@ -164,7 +165,7 @@ def write_table() -> None:
             found = [r["sources"][source] for r in seeds]
             numbers = [spread([read(r) for r in found], digits) for read, digits in ranked.values()]
             worst = [r["calibrated"]["failure_auroc"]["90th percentile"]["value"] for r in found]
-            lines.append(_row([source, model, split, *numbers, spread(worst, 2)]))
+            lines.append(_row([source, model, *numbers, spread(worst, 2)]))
     write_between("sources", lines, page="docs/confidence.md")
 
 

@@ -21,7 +21,7 @@ SETTINGS = {
     "shifts, gradient written out": {"huge_pages": False, "depthwise": "ours"},
     "the same with huge pages": {"huge_pages": True, "depthwise": "ours"},
 }
-STEPS, PAIRS = 12, 8
+STEPS, PAIRS = 8, 8
 
 
 def measure(recipe: str, depthwise: str) -> dict:
