@@ -5,12 +5,9 @@ needs neither its run nor lapjax to be understood.
 """
 
 import dataclasses
-import hashlib
-import importlib.metadata
 import json
 import math
 import pathlib
-import subprocess
 
 import numpy as np
 
@@ -105,6 +102,9 @@ def describe(run, *, name: str, precision: str = "float32", calibrated: bool = T
       precision: of the file that is to be written.
       calibrated: False leaves the calibration out.
     """
+    # Here, for importing them takes longer than finding the points of a face.
+    from importlib.metadata import version
+
     from lapjax import metrics
 
     config, info = run.config, run.info
@@ -119,7 +119,7 @@ def describe(run, *, name: str, precision: str = "float32", calibrated: bool = T
         "epochs": config.epochs,
         "seed": config.seed,
         "step": run.step,
-        "lapjax": importlib.metadata.version("lapjax"),
+        "lapjax": version("lapjax"),
         "commit": _commit(),
         "weights_sha256": _digest(run.variables),
     }
@@ -168,6 +168,8 @@ def _rounded(calibration: Calibration) -> Calibration:
 
 def _digest(variables) -> str:
     """The sha256 of all parameters, by name."""
+    import hashlib
+
     digest = hashlib.sha256()
 
     def add(tree, path):
@@ -184,6 +186,8 @@ def _digest(variables) -> str:
 
 def _commit() -> str | None:
     """The commit of the checkout that lapjax runs from, with `-dirty` where files differ from it; None elsewhere."""
+    import subprocess
+
     root = pathlib.Path(__file__).parents[1]
     if not (root / ".git").exists():
         return None

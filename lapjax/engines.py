@@ -88,7 +88,7 @@ def _open_jax(content, name):
         ) from error
     card = Card.from_properties(properties, name)
     _demand_jax(name, "ask for the ONNX file (`lapjax export DIR --format onnx`)")
-    import jax
+    import jax.export
 
     try:
         call = jax.jit(jax.export.deserialize(bytearray(function)).call)
@@ -136,7 +136,6 @@ def open_run(directory: str | os.PathLike) -> tuple[Card, Engine]:
 
 def _demand_jax(name, otherwise) -> None:
     try:
-        import jax  # noqa: F401
         import jax.export  # noqa: F401
     except ImportError as error:
         raise LapjaxError(f"{name} needs JAX: `pip install lapjax[train]`, or {otherwise}") from error

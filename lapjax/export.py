@@ -6,14 +6,17 @@ in its place.
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import os
 import pathlib
 import zipfile
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,7 +27,7 @@ from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import check_crop, estimator, input_to_image, predict, truth
 
-__all__ = ["FORMATS", "PRECISIONS", "Exported", "export"]
+__all__ = ["FORMATS", "PRECISIONS", "Exported", "default_path", "export"]
 
 FORMATS = ("onnx", "jax")
 PRECISIONS = ("float32", "float16", "int8")
@@ -87,7 +90,7 @@ def export(
             f"{directory}` first, or leave radius and confidence out with --no-calibration"
         )
     name = directory.absolute().name
-    path = pathlib.Path(out) if out is not None else directory / f"{name}.{precision}.{format}"
+    path = default_path(directory, precision, format) if out is None else pathlib.Path(out)
     card = describe(run, name=name, precision=precision, calibrated=calibrated)
     dataset = dataset or run.config.dataset
     faces = data.load(dataset, split or run.config.validation_split, data_dir=data_dir) if check else None
@@ -110,6 +113,11 @@ def export(
         content = _with_card(content, card)
     _write(path, content)
     return Exported(path, len(content), card)
+
+
+def default_path(directory: str | os.PathLike, precision: str, format: str) -> pathlib.Path:
+    """Where `export` writes when it is not told: NAME.PRECISION.FORMAT in the run directory of that name."""
+    return pathlib.Path(directory) / f"{pathlib.Path(directory).absolute().name}.{precision}.{format}"
 
 
 def _onnx_file(run: Run, card: Card, ranges=()) -> bytes:
@@ -185,22 +193,27 @@ def _ranges(run: Run, card: Card, faces: Faces) -> list[tuple[float, float]]:
     watched = graph.build(card.model, run.variables, card.scheme.count, watched=True)
     _, engine = engines.open_bytes(_with_card(watched.SerializeToString(), card), "the network")
     extremes = []
-    for start in range(0, len(images), _BATCH):
-        batch = images[start : start + _BATCH]
-        found = engine(batch, np.ones(len(batch)))
+    for rows in _batches(len(images)):
+        found = engine(images[rows], np.ones(_BATCH))
         extremes.append([(value.min(), value.max()) for key, value in found.items() if "activation" in key])
     return [(float(low), float(high)) for low, high in np.mean(extremes, axis=0)]
 
 
 def _crops(card: Card, faces: Faces) -> np.ndarray:
     """The faces as the network's input in bytes, (N, S, S, 3)."""
+    cut = jax.jit(functools.partial(augment.crop, model=card.model, chip_factor=faces.meta["chip_factor"]))
     images = []
-    for start in range(0, len(faces), _BATCH):
-        part = faces.take(slice(start, start + _BATCH))
-        columns = (jnp.asarray(np.asarray(column)) for column in (part.images, part.landmarks, part.visible))
-        crops = augment.crop(*columns, model=card.model, chip_factor=faces.meta["chip_factor"])
+    for rows in _batches(len(faces)):
+        part = faces.take(rows)
+        crops = cut(np.asarray(part.images), part.landmarks, part.visible)
         images.append(np.round((np.asarray(crops.images) + 1) * 127.5).astype(np.uint8))
-    return np.concatenate(images)
+    return np.concatenate(images)[: len(faces)]
+
+
+def _batches(count: int) -> Iterator[np.ndarray]:
+    """The indices of `count` rows in batches of one size, so that JAX compiles once; the last repeats the last row."""
+    for start in range(0, count, _BATCH):
+        yield np.minimum(np.arange(start, start + _BATCH), count - 1)
 
 
 def _parity(run: Run, content: bytes, name: str, faces: Faces) -> dict:
@@ -213,18 +226,19 @@ def _parity(run: Run, content: bytes, name: str, faces: Faces) -> dict:
     card, engine = engines.open_bytes(content, name)
     guess = predict(card.model, run.variables, faces)
     if not faces.scheme.count:
-        raise LapjaxError(f"{faces.meta.get('dataset')} has no points to measure against: choose another --dataset")
+        raise LapjaxError(
+            f"{faces.meta.get('dataset')} has no points to measure against: choose another --dataset"
+        )
     images, to_image = _crops(card, faces), input_to_image(card.model, faces)
     unit = geometry.linear_scale(to_image)
     box_size = np.sqrt(np.prod(faces.box[:, 2:] - faces.box[:, :2], axis=-1)) / unit
     estimate = jax.jit(estimator(card.model, card.scheme.count))
     parts, ours = [], []
-    for start in range(0, len(faces), _BATCH):
-        rows = slice(start, start + _BATCH)
+    for rows in _batches(len(faces)):
         parts.append(engine(images[rows], box_size[rows]))
         ours.append(estimate(run.variables, images[rows].astype(np.float32) / 127.5 - 1))
-    found = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    points, scale = (np.concatenate(column) for column in zip(*ours, strict=True))
+    found = {key: np.concatenate([part[key] for part in parts])[: len(faces)] for key in parts[0]}
+    points, scale = (np.concatenate(column)[: len(faces)] for column in zip(*ours, strict=True))
     where = truth(faces)
     placed = geometry.apply(to_image, found["points"].astype(np.float64))
 

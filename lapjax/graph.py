@@ -14,9 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from lapjax.calibration import GRID_SHARE, LEAST, Calibration
 from lapjax.config import Model
 
-__all__ = ["PRECISIONS", "build"]
+__all__ = ["build"]
 
-PRECISIONS = ("float32", "float16", "int8")
 # The oldest that has all of it, and the file format of its time: onnxruntime 1.12 and later read it.
 _OPSET, _IR_VERSION = 17, 8
 _EPSILON = 1e-5  # of flax's batch norm
@@ -252,7 +251,7 @@ def _decode(graph, maps, cells, stride, beta):
     """`heatmaps.estimate`: the points and the scale of logits (N, K, cells, cells), both (N, K, 2)."""
     if beta != 1:
         maps = graph.node("Mul", maps, beta)
-    shape = graph.constant([0, 0, -1], np.int64)
+    shape = graph.constant([0, 0, cells**2], np.int64)
     flat = graph.node("Softmax", graph.node("Reshape", maps, shape), axis=-1)
     shape = graph.constant([0, 0, cells, cells], np.int64)
     probability = graph.node("Reshape", flat, shape)
