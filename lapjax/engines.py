@@ -112,16 +112,15 @@ def open_run(directory: str | os.PathLike) -> tuple[Card, Engine]:
     import jax
 
     from lapjax.checkpoints import load_run
-    from lapjax.evaluate import estimator
+    from lapjax.evaluate import estimate
 
     run = load_run(directory)
     card = describe(run, name=pathlib.Path(directory).absolute().name)
-    estimate = estimator(card.model, card.scheme.count)
     variables = jax.device_put(run.variables)
 
     @jax.jit
     def call(variables, images):
-        return estimate(variables, images.astype(np.float32) / 127.5 - 1)
+        return estimate(card.model, variables, images.astype(np.float32) / 127.5 - 1)
 
     def engine(images, box_size):
         points, scale = (np.asarray(value) for value in call(variables, images))

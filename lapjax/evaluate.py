@@ -47,9 +47,7 @@ def heatmap_logits(model: Model, variables, images):
 
 def estimate(model: Model, variables, images) -> heatmaps.Estimate:
     """The points and scales of a generator for images (B, S, S, 3) in [-1, 1], in input px; may be jitted."""
-    return heatmaps.estimate(
-        heatmap_logits(model, variables, images), beta=model.beta, stride=model.stride
-    )
+    return heatmaps.estimate(heatmap_logits(model, variables, images), beta=model.beta, stride=model.stride)
 
 
 @functools.lru_cache(maxsize=8)

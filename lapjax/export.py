@@ -4,7 +4,6 @@ Every file is opened again as its users will open it and measured beside the net
 in its place.
 """
 
-import contextlib
 import dataclasses
 import functools
 import io
@@ -25,7 +24,9 @@ from lapjax.card import Card, describe
 from lapjax.checkpoints import Run, load_run
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import check_crop, estimator, input_to_image, predict, truth
+from lapjax.evaluate import check_crop, estimate, input_to_image, predict
+from lapjax.files import replacing
+from lapjax.scoring import truth
 
 __all__ = ["FORMATS", "PRECISIONS", "Exported", "default_path", "export"]
 
@@ -111,7 +112,10 @@ def export(
             )
         card = dataclasses.replace(card, parity=parity)
         content = _with_card(content, card)
-    _write(path, content)
+    with replacing(
+        path, "cannot write {path}: {reason}; free some space or choose another place", parents=True
+    ) as part:
+        part.write_bytes(content)
     return Exported(path, len(content), card)
 
 
@@ -136,13 +140,12 @@ def _onnx_file(run: Run, card: Card, ranges=()) -> bytes:
 
 def _jax_file(run: Run, card: Card) -> bytes:
     """The program with its weights, in the form that any later JAX can run for some time (jax.export's promise)."""
-    estimate = estimator(card.model, card.scheme.count)
     kept = np.float16 if card.precision == "float16" else np.float32
     variables = jax.tree.map(lambda leaf: np.asarray(leaf, kept), run.variables)
 
     def points_and_scale(images):
         weights = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), variables)
-        return estimate(weights, images.astype(jnp.float32) / 127.5 - 1)._asdict()
+        return estimate(card.model, weights, images.astype(jnp.float32) / 127.5 - 1)._asdict()
 
     def calibrated(images, box_size):
         found = points_and_scale(images)
@@ -204,8 +207,8 @@ def _crops(card: Card, faces: Faces) -> np.ndarray:
     cut = jax.jit(functools.partial(augment.crop, model=card.model, chip_factor=faces.meta["chip_factor"]))
     images = []
     for rows in _batches(len(faces)):
-        part = faces.take(rows)
-        crops = cut(np.asarray(part.images), part.landmarks, part.visible)
+        chips = np.asarray(faces.take(rows).images)
+        crops = cut(chips, *augment.no_landmarks(chips))
         images.append(np.round((np.asarray(crops.images) + 1) * 127.5).astype(np.uint8))
     return np.concatenate(images)[: len(faces)]
 
@@ -232,11 +235,11 @@ def _parity(run: Run, content: bytes, name: str, faces: Faces) -> dict:
     images, to_image = _crops(card, faces), input_to_image(card.model, faces)
     unit = geometry.linear_scale(to_image)
     box_size = np.sqrt(np.prod(faces.box[:, 2:] - faces.box[:, :2], axis=-1)) / unit
-    estimate = jax.jit(estimator(card.model, card.scheme.count))
+    say = jax.jit(functools.partial(estimate, card.model))
     parts, ours = [], []
     for rows in _batches(len(faces)):
         parts.append(engine(images[rows], box_size[rows]))
-        ours.append(estimate(run.variables, images[rows].astype(np.float32) / 127.5 - 1))
+        ours.append(say(run.variables, images[rows].astype(np.float32) / 127.5 - 1))
     found = {key: np.concatenate([part[key] for part in parts])[: len(faces)] for key in parts[0]}
     points, scale = (np.concatenate(column)[: len(faces)] for column in zip(*ours, strict=True))
     where = truth(faces)
@@ -269,22 +272,3 @@ def _parity(run: Run, content: bytes, name: str, faces: Faces) -> dict:
             "file": holds(placed, found["radius"]),
         }
     return parity
-
-
-def _write(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file beside its place and renames it there."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        raise LapjaxError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()

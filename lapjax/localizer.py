@@ -4,7 +4,6 @@ From a file it needs NumPy, pillow and onnxruntime; nothing here imports JAX, bu
 """
 
 import dataclasses
-import difflib
 import os
 import pathlib
 
@@ -13,7 +12,7 @@ import numpy as np
 from lapjax import geometry
 from lapjax.card import Card
 from lapjax.engines import Engine, open_file, open_run
-from lapjax.errors import LapjaxError
+from lapjax.errors import LapjaxError, nearest
 from lapjax.images import read_image
 from lapjax.schemes import Scheme
 
@@ -177,9 +176,10 @@ def _find(source) -> pathlib.Path:
         return path
     if str(source) in known:
         return known[str(source)]
-    near = difflib.get_close_matches(str(source), known, n=1)
-    names = f"did you mean {near[0]!r}?" if near else f"they are {', '.join(known) or 'none yet'}"
-    raise LapjaxError(f"no file or run directory {source}, and no shipped model of that name: {names}")
+    raise LapjaxError(
+        f"no file or run directory {source}, and no shipped model of that name{nearest(str(source), known)}; "
+        f"there are {', '.join(known) or 'none yet'}"
+    )
 
 
 def _pixels(image) -> np.ndarray:

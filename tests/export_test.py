@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import importlib
 import os
+import pathlib
 
 import numpy as np
 import onnx
@@ -149,10 +150,10 @@ def test_a_file_that_says_other_than_the_network_is_not_written(poster, tmp_path
 def test_a_full_disk_leaves_what_was_there(poster, tmp_path, monkeypatch):
     (tmp_path / "x.onnx").write_text("before")
 
-    def full(_):
+    def full(path, content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
     with pytest.raises(LapjaxError, match=r"cannot write .*x.onnx: No space left on device; free some space"):
         export(poster, tmp_path / "x.onnx", check=False)
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]

@@ -15,7 +15,7 @@ from tiny import compiler  # noqa: F401  (a fixture of the module)
 
 from lapjax import graph
 from lapjax.config import override
-from lapjax.evaluate import estimator
+from lapjax.evaluate import estimate
 from lapjax.networks import parameter_count
 
 MODELS = {
@@ -43,7 +43,7 @@ def run(proto, images, box_size=None):
 def network(model, count=4):
     """Variables, and what JAX says of `images_of`."""
     variables = tiny.variables(model, count)
-    say = jax.jit(estimator(model, count))
+    say = jax.jit(functools.partial(estimate, model))
     return variables, say(variables, images_of(model).astype(np.float32) / 127.5 - 1)
 
 
@@ -143,6 +143,6 @@ def test_int8_with_a_channel_that_is_dead():
     variables["params"]["Conv_2"]["kernel"][...] = 0
     variables["params"]["Conv_2"]["bias"][...] = 0
     images = jnp.asarray(images_of(tiny.POSTER), jnp.float32) / 127.5 - 1
-    expected = estimator(tiny.POSTER, 4)(variables, images)
+    expected = estimate(tiny.POSTER, variables, images)
     proto = graph.build(tiny.POSTER, variables, 4, precision="int8", ranges=ranges_of(tiny.POSTER, variables))
     assert abs(run(proto, images_of(tiny.POSTER))["points"] - expected.points).mean() < 0.5

@@ -202,7 +202,7 @@ def test_shipped_models_go_by_name(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LapjaxError, match="ships no trained weights yet"):
         Localizer.load()
-    with pytest.raises(LapjaxError, match="no shipped model of that name: they are none yet"):
+    with pytest.raises(LapjaxError, match="no shipped model of that name; there are none yet"):
         Localizer.load("face-69")
     for name in (localizer.DEFAULT, "other"):
         (tmp_path / f"{name}.onnx").write_bytes(file.read_bytes())
