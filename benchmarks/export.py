@@ -84,7 +84,7 @@ def main():
 
 
 def _photograph(stem: pathlib.Path) -> pathlib.Path:
-    found = [path for path in map(stem.with_suffix, (".jpg", ".png")) if path.exists()]
+    found = [path for path in (stem.with_name(stem.name + end) for end in (".jpg", ".png")) if path.exists()]
     if not found:
         raise SystemExit(f"no photograph {stem}.jpg or .png: give --photographs the folder that was prepared")
     return found[0]

@@ -133,9 +133,9 @@ def _usage(card) -> dict:
     """How to use the file without lapjax."""
     size, factor = card.model.input_size, card.model.crop
     usage = {
-        "images": f"uint8 (N, {size}, {size}, 3), RGB, 0 to 255 (the graph maps them to [-1, 1]): the square of side "
-        f"{factor:g} * max(w, h) at the centre of the face's box, scaled to {size} px, bilinear with antialiasing, "
-        "edges repeated outside the image; pixel centres at integers",
+        "images": f"uint8 (N, {size}, {size}, 3), RGB, a grey image three times, 0 to 255, which the graph maps to "
+        f"[-1, 1]: the square of side {factor:g} * max(w, h) at the centre of the face's box, scaled to {size} px, "
+        "bilinear with antialiasing, edges repeated outside the image; pixel centres at integers",
         "points": "float32 (N, K, 2), x and y in input px",
         "scale": "float32 (N, K, 2), the Laplace scale b along x and y in input px",
     }
