@@ -5,9 +5,13 @@
     config = lapjax.override(lapjax.get_recipe("fast-medium-laplacekl"), epochs=40.0)
     lapjax.train(config, "runs/a")
     trained = lapjax.load_run("runs/a")
+    lapjax.export("runs/a", "a.onnx", precision="float16")
+
+    localizer = lapjax.Localizer.load("a.onnx")
+    result = localizer("photo.jpg", box=(x0, y0, x1, y1))
 
 Names are loaded when they are first used: `import lapjax` imports no JAX. A function that shares its module's name
-(`lapjax.train`, `lapjax.evaluate`, `lapjax.prepare`) is the function; the rest of that module is imported from it,
+(`lapjax.train`, `lapjax.evaluate`, `lapjax.prepare`, `lapjax.export`) is the function; the rest of that module is imported from it,
 as in `from lapjax.train import Outcome`.
 """
 
@@ -31,6 +35,8 @@ _NAMES = {
     "train": "train",
     "load_run": "checkpoints",
     "calibrate_run": "trust",
+    "export": "export",
+    "Localizer": "localizer",
     "evaluate": "evaluate",
     "predict": "evaluate",
     "truth": "scoring",
@@ -42,6 +48,7 @@ _MODULES = {
     "augment",
     "boxes",
     "calibration",
+    "card",
     "charts",
     "checkpoints",
     "confidence",
@@ -50,11 +57,14 @@ _MODULES = {
     "curves",
     "data",
     "datasets",
+    "engines",
     "errors",
     "game",
     "geometry",
+    "graph",
     "heatmaps",
     "images",
+    "localizer",
     "losses",
     "metrics",
     "networks",

@@ -29,9 +29,9 @@ __all__ = ["Calibrated", "Calibration", "gridless", "load_calibration", "save_ca
 FORMAT = 1
 # How much of the grid's own spread is taken off b^2. All of it would leave nothing of b where a heatmap fills two
 # cells only; on 300W's validation images 0.7 to 0.9 rank errors alike, for b of LaplaceKL and of SAM.
-_GRID_SHARE = 0.8
+GRID_SHARE = 0.8
 # Added in quadrature, px: a heatmap of a single cell has b = 0, which has no logarithm.
-_LEAST = 0.1
+LEAST = 0.1
 
 
 class Calibrated(NamedTuple):
@@ -127,12 +127,19 @@ class Calibration:
         points, scale = check_predictions(points, scale, self.count)
         to_image = check_lengths("input_to_image", input_to_image, len(points))
         size = check_lengths("box_size", box_size, len(points))
-        features = features_of(gridless(points, scale, stride=self.stride), np.asarray(self.group))
-        error = to_image[:, None] * np.exp(np.asarray(self.offset) + features @ np.asarray(self.weights))
+        said, to_image = self.formula(points, scale, size / to_image), to_image[:, None]
+        return Calibrated(to_image * said.scale, to_image * said.radius, said.confidence)
+
+    def formula(self, points, scale, box_size, *, xp=np) -> Calibrated:
+        """What `apply` says, with every length in input px, unchecked; under JAX with `xp` its `jax.numpy`."""
+        group = np.asarray(self.group)
+        features = features_of(gridless(points, scale, stride=self.stride, xp=xp), group, xp=xp)
+        terms = [weight * features[..., index] for index, weight in enumerate(self.weights)]
+        error = xp.exp(xp.asarray(self.offset)[None] + sum(terms))
+        radius = xp.asarray(np.asarray(self.quantile)[group])[None] * error
         shape, unit = self.weibull
-        reach = self.tolerance * size[:, None] / (unit * error)
-        radius = np.asarray(self.quantile)[list(self.group)] * error
-        return Calibrated(error, radius, -np.expm1(-(reach**shape)))
+        reach = self.tolerance * box_size[:, None] / (unit * error)
+        return Calibrated(error, radius, -xp.expm1(-(reach**shape)))
 
     def to_dict(self) -> dict:
         """The fields as a dict that JSON can hold; `from_dict` reads it back."""
@@ -159,7 +166,7 @@ class Calibration:
         return cls(**{name: fields[name] for name in given})
 
 
-def gridless(points, scale, *, stride: int) -> np.ndarray:
+def gridless(points, scale, *, stride: int, xp=np):
     """The scale b of points without the part of it that the heatmap's grid makes.
 
     A heatmap whose mean lies between two cells, at the fraction f of the way, has E|x - E[x]| >= 2 f (1 - f) cells,
@@ -170,25 +177,25 @@ def gridless(points, scale, *, stride: int) -> np.ndarray:
       points: (N, K, 2) input px.
       scale: (N, K, 2) b_x and b_y, input px.
       stride: input px per heatmap cell; 0 takes nothing off.
+      xp: whose arrays they are, numpy or jax.numpy.
 
     Returns:
       (N, K) input px, the root mean square of the two axes.
     """
-    square = np.square(np.asarray(scale, np.float64))
+    square = xp.square(xp.asarray(scale, float))
     if stride:
-        fraction = ((np.asarray(points, np.float64) + 0.5) / stride - 0.5) % 1
+        fraction = ((xp.asarray(points, float) + 0.5) / stride - 0.5) % 1
         grid = 2 * stride * fraction * (1 - fraction)
-        square = np.maximum(square - _GRID_SHARE * grid**2, 0)
-    return np.sqrt(square.mean(axis=-1) + _LEAST**2)
+        square = xp.maximum(square - GRID_SHARE * grid**2, 0)
+    return xp.sqrt(square.mean(axis=-1) + LEAST**2)
 
 
-def features_of(scale, group):
+def features_of(scale, group, *, xp=np):
     """What log s is linear in, (N, K, 3): log b of the point, its group's mean and the image's, from b (N, K)."""
-    part = np.empty_like(scale)
-    for index in np.unique(group):
-        part[:, group == index] = scale[:, group == index].mean(axis=1, keepdims=True)
-    image = np.broadcast_to(scale.mean(axis=1, keepdims=True), scale.shape)
-    return np.log(np.stack([scale, part, image], axis=-1))
+    groups, place = np.unique(group, return_inverse=True)
+    means = xp.stack([scale[:, group == index].mean(axis=1) for index in groups], axis=1)
+    image = xp.broadcast_to(scale.mean(axis=1, keepdims=True), scale.shape)
+    return xp.log(xp.stack([scale, means[:, place], image], axis=-1))
 
 
 def check_predictions(points, scale, count):

@@ -10,6 +10,8 @@ Commands (`lapjax COMMAND --help` says what each takes):
   evaluate   the errors of a run on a split, or of anyone's predictions, as a table and as JSON
   compare    which of two is better on the same images, and how sure that is
   report     one page about one run or several: errors, faces, confidence, training
+  export     a run as one file that runs without JAX, or as a JAX program
+  locate     the points of one face in a photograph, from such a file or a run
   boxes      the boxes that a run finds in unlabelled faces, to prepare them again
   label      the points that trained runs find in unlabelled faces, to train others on
   recipes    the recipes: networks, sizes, losses and what to expect
@@ -25,6 +27,11 @@ With unlabelled faces, and other options than the recipe's:
 
   lapjax prepare face_folder --source ~/lfw --name lfw --box 99,89,102
   lapjax train fast-medium-laplacekl+d-10k --out runs/b --epochs 40 --loss.direction "q||p"
+
+As one small file, and used:
+
+  lapjax export runs/a --precision float16 --out a.onnx
+  lapjax locate a.onnx photo.jpg --box 120 80 260 240
 
 Anyone's points, by the same ruler, and whether the difference is one:
 
@@ -42,7 +49,7 @@ Exit status: 0 done; 2 bad input, said in one line; 130 or 143 stopped by Ctrl-C
 training only after it has saved.
 
 All of it is a few lines of Python too: lapjax.prepare, lapjax.train, lapjax.load_run,
-lapjax.evaluate.
+lapjax.evaluate, lapjax.export, lapjax.Localizer.
 """
 
 import functools
@@ -57,7 +64,19 @@ from lapjax.recipes import get_recipe
 
 __all__ = ["main"]
 
-COMMANDS = ("prepare", "train", "calibrate", "evaluate", "compare", "report", "boxes", "label", "recipes")
+COMMANDS = (
+    "prepare",
+    "train",
+    "calibrate",
+    "evaluate",
+    "compare",
+    "report",
+    "export",
+    "locate",
+    "boxes",
+    "label",
+    "recipes",
+)
 _HELP = ("-h", "--help")
 
 

@@ -13,8 +13,21 @@ from lapjax.errors import LapjaxError
 from lapjax.measuring import calibrate, compare, evaluate, report
 from lapjax.options import File, Flag, Folder, Name, Number, check_place, console
 from lapjax.recipes import RECIPES
+from lapjax.using import export, locate
 
-__all__ = ["boxes", "calibrate", "compare", "evaluate", "label", "prepare", "recipes", "report", "train"]
+__all__ = [
+    "boxes",
+    "calibrate",
+    "compare",
+    "evaluate",
+    "export",
+    "label",
+    "locate",
+    "prepare",
+    "recipes",
+    "report",
+    "train",
+]
 
 # Table 1 of the poster: NME in percent on the common, challenging and full sets of 300W, trained on all of 300W's
 # 3,148 images. It prints no other width, so no other recipe has a number to meet.

@@ -17,8 +17,10 @@ __all__ = [
     "Predictions",
     "check_crop",
     "config_conditions",
+    "estimate",
     "evaluate",
     "heatmap_logits",
+    "input_to_image",
     "match",
     "predict",
 ]
@@ -43,6 +45,11 @@ def heatmap_logits(model: Model, variables, images):
     return make_generator(model, _outputs(variables)).apply(variables, images)
 
 
+def estimate(model: Model, variables, images) -> heatmaps.Estimate:
+    """The points and scales of a generator for images (B, S, S, 3) in [-1, 1], in input px; may be jitted."""
+    return heatmaps.estimate(heatmap_logits(model, variables, images), beta=model.beta, stride=model.stride)
+
+
 @functools.lru_cache(maxsize=8)
 def _predictor(model: Model, chip_factor: float):
     @jax.jit
@@ -50,8 +57,7 @@ def _predictor(model: Model, chip_factor: float):
         crops = augment.crop(
             chips, *augment.no_landmarks(chips), model=model, chip_factor=chip_factor, change=change
         )
-        maps = heatmap_logits(model, variables, crops.images)
-        return heatmaps.estimate(maps, beta=model.beta, stride=model.stride)
+        return estimate(model, variables, crops.images)
 
     return run
 
@@ -95,20 +101,22 @@ def predict(
         guess = run(variables, _padded(chips, batch_size), moves)
         points.append(np.asarray(guess.points)[:count])
         scales.append(np.asarray(guess.scale)[:count])
-    to_input = np.asarray(
-        augment.crop_matrices(faces.images.shape[1], faces.meta["chip_factor"], model), np.float64
-    )
-    if change is not None:
-        to_input = geometry.compose(np.asarray(change, np.float64), to_input)
-    image_to_input = geometry.compose(to_input, faces.image_to_chip.astype(np.float64))
-    input_to_image = geometry.invert(image_to_input)
-    input_points = np.concatenate(points)
+    to_image, input_points = input_to_image(model, faces, change), np.concatenate(points)
     return Predictions(
-        geometry.apply(input_to_image, input_points.astype(np.float64)),
+        geometry.apply(to_image, input_points.astype(np.float64)),
         np.concatenate(scales),
-        geometry.linear_scale(input_to_image),
+        geometry.linear_scale(to_image),
         input_points,
     )
+
+
+def input_to_image(model: Model, faces: Faces, change: np.ndarray | None = None) -> np.ndarray:
+    """The transforms (N, 2, 3) from the input px of the faces' crops, moved by `change`, to image px."""
+    side, factor = faces.images.shape[1], faces.meta["chip_factor"]
+    to_input = np.asarray(augment.crop_matrices(side, factor, model), np.float64)
+    if change is not None:
+        to_input = geometry.compose(np.asarray(change, np.float64), to_input)
+    return geometry.invert(geometry.compose(to_input, faces.image_to_chip.astype(np.float64)))
 
 
 def _padded(rows, size):

@@ -172,9 +172,12 @@ def crop_image(image, box, *, factor, size):
     # The filter reaches one output pixel beyond the square; Pillow would drop what it does not find there.
     margin = math.ceil(max(1.0, side / size)) + 1
     x0, y0 = math.floor(left) - margin, math.floor(top) - margin
-    columns = np.clip(np.arange(x0, math.ceil(left + side) + margin), 0, width - 1)
-    rows = np.clip(np.arange(y0, math.ceil(top + side) + margin), 0, height - 1)
-    region = Image.fromarray(np.ascontiguousarray(image[rows[:, None], columns[None, :]]))
+    x1, y1 = math.ceil(left + side) + margin, math.ceil(top + side) + margin
+    region = image[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
+    beyond = (max(-y0, 0), max(y1 - height, 0)), (max(-x0, 0), max(x1 - width, 0)), (0, 0)
+    if any(map(any, beyond)):
+        region = np.pad(region, beyond, mode="edge")
+    region = Image.fromarray(np.ascontiguousarray(region))
     square = (left - x0, top - y0, left - x0 + side, top - y0 + side)
     chip = region.resize((size, size), Image.Resampling.BILINEAR, box=square)
     return np.asarray(chip), matrix

@@ -8,21 +8,21 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-SHELL = ["options", "measuring", "commands"]
+SHELL = ["options", "measuring", "using", "commands"]
 
 # Everything under datasets/ is `datasets`. A new room finds its place here first.
 LAYERS = [
     ["errors", "files", "config", "recipes", "schemes", "geometry", "images", "cpu"],
     ["heatmaps", "losses", "metrics", "statistics", "convolutions"],
-    ["calibration", "confidence", "conformal"],
+    ["calibration", "confidence", "conformal", "card", "graph"],
     ["networks"],
     ["packs", "data", "augment", "datasets"],
     ["scoring", "submissions"],
     ["supervision"],
     ["game", "sharding"],
     ["checkpoints", "evaluate"],
-    ["boxes", "labelling", "stress", "trust", "views", "train"],
-    ["plots", "curves", "charts", "galleries", "progress", "tables"],
+    ["boxes", "labelling", "stress", "trust", "views", "train", "engines"],
+    ["plots", "curves", "charts", "galleries", "progress", "tables", "export", "localizer"],
     ["quickstart", "report"],
     SHELL,
     ["cli"],
@@ -31,7 +31,16 @@ LAYERS = [
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 
 # What a machine that trains from a pack, or one that predicts, need not have.
-OPTIONAL = {"array_record", "beartype", "grain", "matplotlib", "tensorflow_datasets", "tyro"}
+OPTIONAL = {
+    "array_record",
+    "beartype",
+    "grain",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "tensorflow_datasets",
+    "tyro",
+}
 WITHOUT_JAX = {
     *LAYERS[0],
     "calibration",
@@ -45,6 +54,10 @@ WITHOUT_JAX = {
     "scoring",
     "submissions",
     "tables",
+    "card",
+    "graph",
+    "engines",
+    "localizer",
 }
 PURE = {"heatmaps", "losses", "metrics", "statistics", "geometry", "convolutions"}
 
@@ -128,7 +141,8 @@ def test_a_climb_is_seen_wherever_it_hides():
 
 @pytest.mark.parametrize("module", sorted(TREES))
 def test_heavy_packages_are_imported_where_they_are_used(module):
-    if module.endswith("builder") or room(module) in SHELL:  # loaded by TFDS itself, and by the shell
+    # Loaded by TFDS itself, by the shell, and by an export to ONNX.
+    if module.endswith("builder") or room(module) in [*SHELL, "graph"]:
         return
     assert not OPTIONAL & set(third_party(TREES[module].body))
 

@@ -9,6 +9,8 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from lapjax import data, game
+from lapjax.calibration import Calibration, save_calibration
+from lapjax.checkpoints import CALIBRATION, RunDirectory
 from lapjax.config import Config, Model, Optimiser, override
 from lapjax.schemes import SCHEMES, Scheme, anonymous
 
@@ -90,6 +92,63 @@ def state(config: Config, landmarks: int = EYES.count) -> game.State:
     shapes = jax.eval_shape(lambda: game.init(jax.random.key(0), players))
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda leaf: (100 * rng.random(leaf.shape)).astype(leaf.dtype), shapes)
+
+
+# Both networks, each as small as it gets.
+FAST = Model(network="fast", channels=4, input_size=32)
+POSTER = Model(network="poster", width=1 / 32, input_size=32, crop=1.25)
+
+
+def variables(model: Model, landmarks: int = EYES.count, seed: int = 0) -> dict:
+    """What a trained generator may look like, without compiling anything: no two channels alike, no map flat."""
+    image = jax.ShapeDtypeStruct((1, model.input_size, model.input_size, 3), np.float32)
+    shapes = jax.eval_shape(game.make_generator(model, landmarks).init, jax.random.key(0), image)
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        kind = path[-1].key
+        fan_in = np.prod(leaf.shape[:2] if kind == "depthwise" else leaf.shape[:-1])
+        centre, spread = {"bias": (0, 0.2), "mean": (0, 0.2), "scale": (1, 0.2), "var": (1, 0.2)}.get(
+            kind, (0, np.sqrt(2 / fan_in))
+        )
+        values = centre + spread * rng.normal(size=leaf.shape)
+        return np.float32(np.abs(values) + 0.1 if kind == "var" else values)
+
+    drawn = jax.tree_util.tree_map_with_path(draw, dict(shapes))
+    last = max(
+        (name for name in drawn["params"] if name.startswith("Dense_")), key=lambda name: int(name[6:])
+    )
+    drawn["params"][last]["kernel"] *= {"fast": 0.5, "poster": 25}[model.network]
+    return {"params": drawn["params"], "batch_stats": drawn.get("batch_stats", {})}
+
+
+def calibration(model: Model, scheme: Scheme = EYES) -> Calibration:
+    """A calibration of two groups, no two numbers alike."""
+    count = scheme.count
+    return Calibration(
+        scheme=scheme.name,
+        stride=model.stride,
+        groups=("even", "odd"),
+        group=tuple(i % 2 for i in range(count)),
+        offset=tuple(0.1 * i - 0.25 for i in range(count)),
+        weights=(0.6, 0.9, -0.4),
+        level=0.9,
+        quantile=(1.7, 2.2),
+        tolerance=0.05,
+        weibull=(1.7, 1.1),
+        images=20,
+    )
+
+
+def save_run(place, model: Model, *, pack="tiny.npz", calibrated: bool = True):
+    """A run directory with a best checkpoint of random weights, as if `lapjax train` had made it."""
+    known = config(pack, model=vars(model))
+    info = {"labelled": 24, "terms": "none"}
+    with RunDirectory(place).open_for_training(known, EYES, info, resume=False) as run:
+        run.save("best", 3, variables(model))
+    if calibrated:
+        save_calibration(calibration(model), place / CALIBRATION)
+    return place
 
 
 def assert_same(a, b):

@@ -1,0 +1,140 @@
+"""What computes: an ONNX file through onnxruntime, a JAX file, or a run directory, all called alike.
+
+An engine takes `images` (N, S, S, 3) uint8 and `box_size` (N,), sqrt(w * h) of the faces' boxes in input px, and gives
+`points` and `scale` (N, K, 2) and, where it is calibrated, `radius` and `confidence` (N, K), lengths in input px.
+"""
+
+import io
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable
+
+import numpy as np
+
+from lapjax.card import Card, describe
+from lapjax.errors import LapjaxError
+
+__all__ = ["CARD", "FUNCTION", "Engine", "open_bytes", "open_file", "open_run"]
+
+Engine = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
+# What is in a JAX file, which is a zip archive.
+CARD, FUNCTION = "card.json", "function.bin"
+
+
+def open_file(path: str | os.PathLike, *, threads: int = 1) -> tuple[Card, Engine]:
+    """The card and the engine of a file that `lapjax export` wrote; its content says of which kind it is.
+
+    Args:
+      path: of the file.
+      threads: that onnxruntime may use; a tiny network is fastest on one.
+
+    Raises:
+      LapjaxError: no such file, or as `open_bytes`.
+    """
+    try:
+        content = pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise LapjaxError(f"cannot read {path}: {error.strerror or error}; check the path") from error
+    return open_bytes(content, str(path), threads=threads)
+
+
+def open_bytes(content: bytes, name: str, *, threads: int = 1) -> tuple[Card, Engine]:
+    """As `open_file`, of a file's content; `name` is what errors call it.
+
+    Raises:
+      LapjaxError: neither an ONNX nor a JAX file, one that lapjax did not write, or fewer than one thread.
+    """
+    if threads < 1:
+        raise LapjaxError(f"threads {threads} must be at least 1")
+    if content[:2] == b"PK":
+        return _open_jax(content, name)
+    return _open_onnx(content, name, threads)
+
+
+def _open_onnx(content, name, threads):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class of their own
+        raise LapjaxError(
+            f"{name} is no ONNX file that onnxruntime can run, or only a part of one: export or copy it again"
+        ) from error
+    card = Card.from_properties(session.get_modelmeta().custom_metadata_map, name)
+    known = {each.name for each in session.get_inputs()}
+    outputs = [each.name for each in session.get_outputs()]
+
+    def engine(images, box_size):
+        inputs = {"images": images, "box_size": np.asarray(box_size, np.float32)}
+        found = session.run(outputs, {key: value for key, value in inputs.items() if key in known})
+        return dict(zip(outputs, found, strict=True))
+
+    return card, engine
+
+
+def _open_jax(content, name):
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
+            properties, function = json.loads(file.read(CARD)), file.read(FUNCTION)
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise LapjaxError(
+            f"{name} is no model file, or only a part of one: give one that `lapjax export` wrote"
+        ) from error
+    card = Card.from_properties(properties, name)
+    _demand_jax(name, "ask for the ONNX file (`lapjax export DIR --format onnx`)")
+    import jax.export
+
+    try:
+        call = jax.jit(jax.export.deserialize(bytearray(function)).call)
+    except Exception as error:  # what flatbuffers and XLA raise depends on where the damage is
+        raise LapjaxError(f"{name} cannot be run by this version of JAX: export it again") from error
+
+    def engine(images, box_size):
+        inputs = [images] if card.calibration is None else [images, np.asarray(box_size, np.float32)]
+        return {key: np.asarray(value) for key, value in call(*inputs).items()}
+
+    return card, engine
+
+
+def open_run(directory: str | os.PathLike) -> tuple[Card, Engine]:
+    """The card and the engine of a run directory's best model, which is JAX.
+
+    Raises:
+      LapjaxError: not a run, one without a checkpoint, or JAX is not installed.
+    """
+    _demand_jax(f"the run {directory}", "give a file that `lapjax export` made of it")
+    import jax
+
+    from lapjax.checkpoints import load_run
+    from lapjax.evaluate import estimate
+
+    run = load_run(directory)
+    card = describe(run, name=pathlib.Path(directory).absolute().name)
+    variables = jax.device_put(run.variables)
+
+    @jax.jit
+    def call(variables, images):
+        return estimate(card.model, variables, images.astype(np.float32) / 127.5 - 1)
+
+    def engine(images, box_size):
+        points, scale = (np.asarray(value) for value in call(variables, images))
+        found = {"points": points, "scale": scale}
+        if run.calibration is not None:
+            said = run.calibration.formula(points, scale, np.asarray(box_size, np.float64))
+            found |= {"radius": said.radius, "confidence": said.confidence}
+        return found
+
+    return card, engine
+
+
+def _demand_jax(name, otherwise) -> None:
+    try:
+        import jax.export  # noqa: F401
+    except ImportError as error:
+        raise LapjaxError(f"{name} needs JAX: `pip install lapjax[train]`, or {otherwise}") from error

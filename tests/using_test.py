@@ -1,0 +1,77 @@
+"""`lapjax export` and `lapjax locate`, from the command line to their last line."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+from tiny import compiler  # noqa: F401  (a fixture of the module)
+
+from lapjax import cli
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("using")
+    tiny.save_run(folder / "a", tiny.POSTER, pack=tiny.write_pack(folder))
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8)).save(folder / "x.png")
+    return folder
+
+
+@pytest.fixture
+def run(place, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(place)
+
+    def run(line):
+        status = cli.main(shlex.split(line))
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_export_and_locate(run, place):
+    status, out, err = run("export a --precision float16 --out a.onnx")
+    assert status == 0, err
+    size = (place / "a.onnx").stat().st_size
+    assert out.startswith(f"a.onnx: {size:,} bytes, float16, 4 points\n")
+    assert "on tiny validation (7 faces, boxes from the true landmarks)" in out
+    assert "NME, the mean error over inter_ocular: " in out and "of the 90 % promised" in out
+
+    status, out, err = run("locate a.onnx x.png --box 20 20 70 60")
+    assert status == 0, err
+    assert [line.split()[0] for line in out.splitlines()[1:5]] == list(tiny.EYES.names)
+    assert out.splitlines()[0].split() == ["x", "y", "b_x", "b_y", "radius", "confidence"]
+
+    status, out, err = run("locate a.onnx x.png --box -5 20 70 60.5 --json")
+    said = json.loads(out)
+    assert said["model"] == "a" and said["unit"] == "image px" and said["box"] == [-5, 20, 70, 60.5]
+    assert [point["name"] for point in said["points"]] == list(tiny.EYES.names)
+    assert said["points"][0].keys() == {"name", "x", "y", "b_x", "b_y", "radius", "confidence"}
+
+
+def test_without_a_calibration_or_a_check(run):
+    assert run("export a --no-calibration --no-check --out b.onnx")[1].count("\n") == 1
+    status, out, _ = run("locate b.onnx x.png --box 20 20 70 60")
+    assert status == 0 and "radius" not in out
+    assert json.loads(run("locate b.onnx x.png --box 20 20 70 60 --json")[1])["level"] is None
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("export a --out .", "is a folder: give --out the name of a file"),
+        ("export none", "none/none.float32.onnx"),
+        ("export a --format jax --precision int8", "int8 is for ONNX"),
+        ("locate none.onnx x.png --box 1 2 30 40", "no file or run directory none.onnx"),
+        ("locate x.png x.png --box 1 2 30 40", "x.png is no ONNX file"),
+        ("locate a x.png --box 30 2 1 40", "has no extent"),
+        ("locate a none.png --box 1 2 30 40", "none.png: no such file"),
+    ],
+)
+def test_refused(run, line, message):
+    status, out, err = run(line)
+    assert status == 2 and out == "" and message in err.replace("\n", " ")
+    assert "Traceback" not in err
