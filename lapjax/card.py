@@ -111,7 +111,7 @@ def describe(run, *, name: str, precision: str = "float32", calibrated: bool = T
     provenance = {
         "data": f"{pathlib.Path(config.dataset).name} {config.train_split}",
         "faces": info.get("labelled"),
-        "unlabelled": pathlib.Path(config.unlabelled).name if config.game.adversary else None,
+        "unlabelled": pathlib.Path(config.unlabelled).name if config.uses_unlabelled else None,
         "terms": info.get("terms"),
         "metric": f"NME, the mean error over {metrics.primary_normaliser(run.scheme)}",
         "box": "tight box of the landmarks' centres; in measurements, of the true ones",
