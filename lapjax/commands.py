@@ -262,8 +262,8 @@ def label(
     The points are the mean of all runs, and each keeps how sure they are of it. A smaller network,
     or one that has few labels, learns from them beside its own:
 
-      lapjax label runs/a runs/b --dataset lfw --out lfw-labelled.npz
-      lapjax train fast-small-laplacekl --unlabelled lfw-labelled.npz --semi.method labels --out runs/c
+      lapjax label runs/a runs/b --dataset lfw --out told.npz
+      lapjax train fast-small-laplacekl --unlabelled told.npz --semi.method labels --out runs/c
 
     Args:
       runs: the --out of `lapjax train`, one or more of one scheme
@@ -281,8 +281,9 @@ def label(
     if out.suffix != ".npz":
         raise LapjaxError(f"--out {out} must end in .npz: it is a pack")
     with console(stderr=True).status(f"labelling {dataset}"):
+        models = [load_run(run) for run in runs]
         faces = data.load(dataset, split, data_dir=data_dir, limit=limit, encoded=True)
-        found = label_faces([load_run(run) for run in runs], faces)
+        found = label_faces(models, faces)
         data.write_pack(out, {"train": found})
     print(f"{out}: {len(found)} faces, {found.scheme.count} points each")
 

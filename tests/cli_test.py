@@ -272,20 +272,6 @@ def test_evaluate_predictions_and_compare_them(monkeypatch, capsys, tmp_path, rn
     assert "good.csv is better on 100.0 % of the 3 images." in said and "p = 0.25" in said
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     assert (verdict["a"], verdict["better"], verdict["p_value"]) == ("good.csv", 1, 0.25)
-
-    status, out, err = finish(
-        start("label", "run", "--dataset", "toy.npz", "--split", "test", "--limit", "5", "--out", "told.npz")
-    )
-    assert (status, out) == (0, "told.npz: 5 faces, 68 points each\n"), err
-    told = data.load("told.npz", "train")
-    assert (told.scale > 0).all() and told.scheme == splits["test"].scheme
-    status, out, err = finish(start("boxes", "run", "--dataset", "told.npz", "--out", "boxes.csv"))
-    assert (status, out) == (0, "boxes.csv: 5 boxes\n"), err
-    # The model's labels are its points, and the boxes are tight around them.
-    points = geometry.apply(geometry.invert(told.image_to_chip), told.landmarks)
-    _, found = read_boxes("boxes.csv")
-    np.testing.assert_allclose(found[:, :2], points.min(axis=1), atol=0.02)
-    np.testing.assert_allclose(found[:, 2:], points.max(axis=1), atol=0.02)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
@@ -388,4 +374,17 @@ def test_train_stop_resume_evaluate(tmp_path):
     assert result["images"] == 16 and result["subsets"].keys() == {"toy"}
     expected = {"split": "test", "train_faces": 16, "step": 200, "checkpoint": "best", "seed": 0}
     assert expected.items() <= result["conditions"].items()
+    status, out, err = finish(
+        start("label", "run", "--dataset", "toy.npz", "--split", "test", "--limit", "5", "--out", "told.npz")
+    )
+    assert (status, out) == (0, "told.npz: 5 faces, 68 points each\n"), err
+    told = data.load("told.npz", "train")
+    assert (told.scale > 0).all() and told.scheme == splits["test"].scheme
+    status, out, err = finish(start("boxes", "run", "--dataset", "told.npz", "--out", "boxes.csv"))
+    assert (status, out) == (0, "boxes.csv: 5 boxes\n"), err
+    # The model's labels are its points, and the boxes are tight around them.
+    points = geometry.apply(geometry.invert(told.image_to_chip), told.landmarks)
+    _, found = read_boxes("boxes.csv")
+    np.testing.assert_allclose(found[:, :2], points.min(axis=1), atol=0.02)
+    np.testing.assert_allclose(found[:, 2:], points.max(axis=1), atol=0.02)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
