@@ -55,6 +55,8 @@ SAID = {
     "crop1.6": "both, crop of 1.6 boxes",
     "no-flip": "both, no mirroring",
     "lean": "both, mirrored labels moved back by twice 0.005 boxes: **the recipe**",
+    "crop1.25-lean": "the recipe, crop of 1.25 boxes",
+    "labels": "the recipe, 16 LFW faces a step besides, labelled by four of the 100-epoch nets",
 }
 
 
@@ -82,6 +84,14 @@ def cells() -> dict[str, dict]:
         "balance1-t2": override(short, loss={"balance": 1.0, "target_scale": 2.0}),
         "no-flip": override(short, augment={"flip": False}),
         "lean": override(short, augment={"mirror_lean": 0.005}),
+        "crop1.25-lean": override(short, augment={"mirror_lean": 0.005}, model={"crop": 1.25}),
+        # DIR/lfw-labelled.npz: 10,000 LFW faces, `lapjax label` of the finished LaplaceKL nets.
+        "labels": override(
+            short,
+            augment={"mirror_lean": 0.005},
+            unlabelled="lfw-labelled.npz",
+            semi={"method": "labels"},
+        ),
         "nll": override(short, loss={"name": "laplace_nll"}),
     }
     for rate in (1e-3, 3e-3):
@@ -113,6 +123,8 @@ def run(name: str, config, args) -> None:
     if file.exists():
         return
     directory = pathlib.Path(args.runs) / name
+    if config.unlabelled and config.unlabelled.endswith(".npz"):
+        config = override(config, unlabelled=str(pathlib.Path(args.data_dir) / config.unlabelled))
     outcome = train(
         config,
         directory,
