@@ -202,6 +202,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     for path in args.runs:
         run = load_run(path)
+        if args.split == "common":
+            log_read(path.name, by="benchmarks/confidence.py")
         held, faces = (
             data.load(run.config.dataset, split, data_dir=args.data_dir)
             for split in ("calibration", args.split)
@@ -225,8 +227,6 @@ def main() -> None:
             },
         }
         scoring.write_json(args.out / f"{path.name}-{args.split}.json", result)
-        if args.split == "common":
-            log_read(path.name, by="benchmarks/confidence.py")
         print(f"{path.name}, {args.split}: NME grows by {result['other_boxes']['growth_percent']:.1f} %")
         for name, numbers in result["sources"].items():
             kinds = [f"{kind} {numbers[kind]['spearman']:.3f}" for kind in ("raw", "calibrated")]

@@ -2,11 +2,14 @@
 
     python benchmarks/export.py runs/a runs/b --data-dir data --photographs ~/300w --out /tmp/files
 
+    python benchmarks/export.py --table      # writes the README's table from results/export.json
+
 Exports each run to ONNX at every precision, measures it on the validation split of its set, whose photographs are
 found by their names, and then times all files in turn within this process, so that other load meets them alike.
 """
 
 import argparse
+import json
 import pathlib
 import statistics
 import subprocess
@@ -14,9 +17,11 @@ import sys
 import time
 
 import numpy as np
+from readme import write_between
+from reads import RESULTS
 
 import lapjax
-from lapjax import metrics
+from lapjax import metrics, scoring
 from lapjax.checkpoints import load_run
 from lapjax.images import read_image
 
@@ -24,28 +29,57 @@ START = """
 import time; wall, cpu = time.perf_counter(), time.process_time()
 import lapjax, numpy
 lapjax.Localizer.load({!r})(numpy.zeros((300, 300, 3), numpy.uint8), box=(80, 80, 200, 210))
-print(f"{{time.perf_counter() - wall:.2f}} s, of which {{time.process_time() - cpu:.2f}} s on the CPU")
+print(time.perf_counter() - wall, time.process_time() - cpu)
 """
+STARTS = 3
 
 
-def main():
-    """Prints one line a measurement."""
+def write_table() -> None:
+    """One row a file."""
+    files = json.loads((RESULTS / "export.json").read_text())["files"]
+    lines = [
+        "| file | bytes | points off, input px: mean, max | NME, prepared | NME, photographs | ms a face | whole call |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in files.items():
+        off = found["parity"]["points_px"]
+        cells = [
+            name,
+            f"{found['bytes']:,}",
+            f"{off['mean']:.2g}, {off['max']:.2g}",
+            f"{found['parity']['nme']['file']:.3f}",
+            f"{found['photographs_nme']:.3f}",
+            f"{found['network_ms']['median']:.2f}",
+            f"{found['call_ms']['median']:.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    write_between("export", lines)
+
+
+def main() -> None:
+    """Measures, prints and keeps one record a file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", type=pathlib.Path)
+    parser.add_argument("runs", nargs="*", type=pathlib.Path)
     parser.add_argument("--data-dir", type=pathlib.Path)
-    parser.add_argument("--photographs", type=pathlib.Path, required=True)
-    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--photographs", type=pathlib.Path)
+    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--table", action="store_true", help="write the README's table and stop")
     parser.add_argument("--repeats", type=int, default=300)
     options = parser.parse_args()
+    if options.table:
+        write_table()
+        return
+    if not (options.runs and options.photographs and options.out):
+        parser.error("name run directories, --photographs and --out")
 
-    localizers, calls = {}, []
+    localizers, calls, files = {}, {}, {}
     for run in options.runs:
         config = load_run(run).config
         faces = lapjax.load(config.dataset, config.validation_split, data_dir=options.data_dir)
         images = [read_image(_photograph(options.photographs / name)) for name in faces.name]
-        calls = list(zip(images, faces.box, strict=True))
+        photographs = list(zip(images, faces.box, strict=True))
         for precision in ("float32", "float16", "int8"):
             path = options.out / f"{run.name}.{precision}.onnx"
             calibrated = (run / "calibration.json").exists()
@@ -53,16 +87,21 @@ def main():
                 run, path, precision=precision, calibrated=calibrated, data_dir=options.data_dir
             )
             localizer = localizers[path.name] = lapjax.Localizer.load(path)
-            points = np.array([localizer(image, box=box).points for image, box in calls])
+            calls[path.name] = photographs
+            points = np.array([localizer(image, box=box).points for image, box in photographs])
             error = metrics.image_nme(points, lapjax.truth(faces), faces.visible, faces.box, faces.scheme)
-            print(
-                f"{path.name}: {done.size:,} bytes, NME from photographs {error.mean():.4f}, {done.card.parity}"
-            )
+            files[path.name] = {
+                "bytes": done.size,
+                "photographs_nme": float(error.mean()),
+                "parity": done.card.parity,
+                "calibrated": calibrated,
+            }
+            print(path.name, files[path.name])
 
     spent = {name: ([], []) for name in localizers}
     for index in range(options.repeats):
-        image, box = calls[index % len(calls)]
         for name, localizer in localizers.items():
+            image, box = calls[name][index % len(calls[name])]
             size = localizer.card.model.input_size
             crop = np.full((1, size, size, 3), index % 256, np.uint8)
             for spot, work in enumerate(
@@ -73,14 +112,19 @@ def main():
                 work()
                 spent[name][spot].append(1e3 * (time.perf_counter() - start))
     for name, (network, call) in spent.items():
-        print(
-            f"{name}: network {min(network):.3f} ms at best, {statistics.median(network):.3f} in the median; "
-            f"whole call {min(call):.3f} and {statistics.median(call):.3f}"
-        )
-    for name in localizers:
+        files[name] |= {
+            f"{kind}_ms": {"least": min(spent), "median": statistics.median(spent)}
+            for kind, spent in (("network", network), ("call", call))
+        }
         code = START.format(str(options.out / name))
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        print(f"{name}: from import to the first result {done.stdout.strip()}")
+        starts = [
+            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+            for _ in range(STARTS)
+        ]
+        wall, cpu = zip(*(map(float, start.split()) for start in starts), strict=True)
+        files[name]["first_result_s"] = {"wall": wall, "cpu": cpu}
+        print(name, {key: value for key, value in files[name].items() if "ms" in key or "_s" in key})
+    scoring.write_json(RESULTS / "export.json", {"threads": 1, "repeats": options.repeats, "files": files})
 
 
 def _photograph(stem: pathlib.Path) -> pathlib.Path:

@@ -85,7 +85,8 @@ def cells() -> dict[str, dict]:
         "no-flip": override(short, augment={"flip": False}),
         "lean": override(short, augment={"mirror_lean": 0.005}),
         "crop1.25-lean": override(short, augment={"mirror_lean": 0.005}, model={"crop": 1.25}),
-        # DIR/lfw-labelled.npz: 10,000 LFW faces, `lapjax label` of the finished LaplaceKL nets.
+        # DATA_DIR/lfw-labelled.npz: `lapjax label` of fast-medium-laplacekl-s0, -s1, -s2 and fast-medium-laplacekl+d-10k-s0
+        # over `--dataset lfw --limit 10000`.
         "labels": override(
             short,
             augment={"mirror_lean": 0.005},
@@ -124,7 +125,7 @@ def run(name: str, config, args) -> None:
         return
     directory = pathlib.Path(args.runs) / name
     if config.unlabelled and config.unlabelled.endswith(".npz"):
-        config = override(config, unlabelled=str(pathlib.Path(args.data_dir) / config.unlabelled))
+        config = override(config, unlabelled=str(data.data_directory(args.data_dir) / config.unlabelled))
     outcome = train(
         config,
         directory,
@@ -165,10 +166,10 @@ def read_common(names, args) -> None:
     """Evaluates finished cells on the common test set and logs the reading."""
     for name in names:
         directory = pathlib.Path(args.runs) / name
-        faces = data.load("the300w", "common", data_dir=args.data_dir)
-        result = record(directory, faces)
+        log_read(name, by="benchmarks/foundation.py")
+        result = record(directory, data.load("the300w", "common", data_dir=args.data_dir))
         write_json(RESULTS / "foundation" / f"{name}-common.json", result)
-        print(log_read(name, nme_inter_ocular=result["nme"]["inter_ocular"]))
+        print(f"{name}: {result['nme']['inter_ocular']:.3f}")
 
 
 def write_table() -> None:

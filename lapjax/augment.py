@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from lapjax import geometry
 from lapjax.config import Augmentation, Model
 
-__all__ = ["Crops", "augment", "crop", "crop_matrices", "no_landmarks"]
+__all__ = ["Crops", "augment", "crop", "crop_matrices", "no_landmarks", "to_bytes", "unit"]
 
 
 class Crops(NamedTuple):
@@ -59,7 +60,7 @@ def crop(
     matrices = jnp.broadcast_to(matrix, (len(chips), 2, 3))
     if change is not None:
         matrices = geometry.compose(change, matrices)
-    images = jax.vmap(functools.partial(_warp, size=model.input_size))(_unit(chips), matrices)
+    images = jax.vmap(functools.partial(_warp, size=model.input_size))(unit(chips), matrices)
     return _labelled(images, landmarks, visible, matrices, model.input_size)
 
 
@@ -117,7 +118,7 @@ def augment(
                 if sure is not None:
                     sure = jnp.where(mirror, sure[order], sure)
         # Without the barrier XLA samples the chip again for every use of the image.
-        image = jax.lax.optimization_barrier(_warp(_unit(chip), matrix, size=size))
+        image = jax.lax.optimization_barrier(_warp(unit(chip), matrix, size=size))
         return _look(look_key, image, config), points, seen, sure, matrix
 
     images, landmarks, visible, label_scale, matrices = jax.vmap(one)(
@@ -140,8 +141,14 @@ def _labelled(images, landmarks, visible, matrices, size) -> Crops:
     return Crops(images, jnp.where(visible[..., None], points, 0.0), visible, matrices)
 
 
-def _unit(chips):
-    return chips.astype(jnp.float32) / 127.5 - 1
+def unit(images: UInt8[Array, "*b h w 3"]) -> Float[Array, "*b h w 3"]:
+    """Bytes as a network takes them, in [-1, 1]."""
+    return images.astype(jnp.float32) / 127.5 - 1
+
+
+def to_bytes(images: Float[Array, "*b h w 3"]) -> np.ndarray:
+    """The inverse of `unit`, rounded: (*b, h, w, 3) uint8 on the host."""
+    return np.round((np.asarray(images) + 1) * 127.5).clip(0, 255).astype(np.uint8)
 
 
 def _random_similarity(key, size, config):

@@ -153,7 +153,8 @@ class Semi:
     """What unlabelled faces teach without D."""
 
     method: str = "none"
-    """"labels": learn the points of trained models, each as sure as they were (`lapjax label` writes such faces)."""
+    """"labels": learn the points of trained models (`lapjax label` writes such faces), with a KL loss each as sure as
+    they were."""
     weight: float = 1.0
     """Of its loss beside that of the labelled faces."""
 

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -62,11 +63,12 @@ def _open_onnx(content, name, threads):
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        properties = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # onnxruntime's errors share no base class of their own
         raise LapjaxError(
             f"{name} is no ONNX file that onnxruntime can run, or only a part of one: export or copy it again"
         ) from error
-    card = Card.from_properties(session.get_modelmeta().custom_metadata_map, name)
+    card = Card.from_properties(properties, name)
     known = {each.name for each in session.get_inputs()}
     outputs = [each.name for each in session.get_outputs()]
 
@@ -82,7 +84,7 @@ def _open_jax(content, name):
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             properties, function = json.loads(file.read(CARD)), file.read(FUNCTION)
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
         raise LapjaxError(
             f"{name} is no model file, or only a part of one: give one that `lapjax export` wrote"
         ) from error
@@ -111,6 +113,7 @@ def open_run(directory: str | os.PathLike) -> tuple[Card, Engine]:
     _demand_jax(f"the run {directory}", "give a file that `lapjax export` made of it")
     import jax
 
+    from lapjax.augment import unit
     from lapjax.checkpoints import load_run
     from lapjax.evaluate import estimate
 
@@ -120,7 +123,7 @@ def open_run(directory: str | os.PathLike) -> tuple[Card, Engine]:
 
     @jax.jit
     def call(variables, images):
-        return estimate(card.model, variables, images.astype(np.float32) / 127.5 - 1)
+        return estimate(card.model, variables, unit(images))
 
     def engine(images, box_size):
         points, scale = (np.asarray(value) for value in call(variables, images))

@@ -93,14 +93,21 @@ def export(
     name = directory.absolute().name
     path = default_path(directory, precision, format) if out is None else pathlib.Path(out)
     card = describe(run, name=name, precision=precision, calibrated=calibrated)
-    dataset = dataset or run.config.dataset
-    faces = data.load(dataset, split or run.config.validation_split, data_dir=data_dir) if check else None
+    own, faces = run.config, None
+    if check:
+        faces = data.load(dataset or own.dataset, split or own.validation_split, data_dir=data_dir)
+        if not faces.scheme.count:
+            raise LapjaxError(
+                f"{faces.meta.get('dataset')} has no points to measure against: choose another --dataset"
+            )
     if format == "jax":
         content = _jax_file(run, card)
     else:
         ranges = ()
         if precision == "int8":
-            known = data.load(dataset, run.config.train_split, data_dir=data_dir, encoded=True)
+            known = data.load(
+                own.dataset, own.train_split, limit=own.train_limit, data_dir=data_dir, encoded=True
+            )
             ranges = _ranges(run, card, known)
         content = _onnx_file(run, card, ranges)
     if check:
@@ -145,7 +152,7 @@ def _jax_file(run: Run, card: Card) -> bytes:
 
     def points_and_scale(images):
         weights = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), variables)
-        return estimate(card.model, weights, images.astype(jnp.float32) / 127.5 - 1)._asdict()
+        return estimate(card.model, weights, augment.unit(images))._asdict()
 
     def calibrated(images, box_size):
         found = points_and_scale(images)
@@ -209,7 +216,7 @@ def _crops(card: Card, faces: Faces) -> np.ndarray:
     for rows in _batches(len(faces)):
         chips = np.asarray(faces.take(rows).images)
         crops = cut(chips, *augment.no_landmarks(chips))
-        images.append(np.round((np.asarray(crops.images) + 1) * 127.5).astype(np.uint8))
+        images.append(augment.to_bytes(crops.images))
     return np.concatenate(images)[: len(faces)]
 
 
@@ -228,18 +235,14 @@ def _parity(run: Run, content: bytes, name: str, faces: Faces) -> dict:
     """
     card, engine = engines.open_bytes(content, name)
     guess = predict(card.model, run.variables, faces)
-    if not faces.scheme.count:
-        raise LapjaxError(
-            f"{faces.meta.get('dataset')} has no points to measure against: choose another --dataset"
-        )
     images, to_image = _crops(card, faces), input_to_image(card.model, faces)
     unit = geometry.linear_scale(to_image)
-    box_size = np.sqrt(np.prod(faces.box[:, 2:] - faces.box[:, :2], axis=-1)) / unit
+    box_size = geometry.box_size(faces.box) / unit
     say = jax.jit(functools.partial(estimate, card.model))
     parts, ours = [], []
     for rows in _batches(len(faces)):
         parts.append(engine(images[rows], box_size[rows]))
-        ours.append(say(run.variables, images[rows].astype(np.float32) / 127.5 - 1))
+        ours.append(say(run.variables, augment.unit(images[rows])))
     found = {key: np.concatenate([part[key] for part in parts])[: len(faces)] for key in parts[0]}
     points, scale = (np.concatenate(column)[: len(faces)] for column in zip(*ours, strict=True))
     where = truth(faces)

@@ -15,6 +15,12 @@ from lapjax.errors import LapjaxError
 _MAX_OVERHANG = 16.0
 
 
+def box_size(box):
+    """sqrt(w * h) of boxes (..., 4), min x, min y, max x, max y: (...,), 0 for those without extent."""
+    xp, (box,) = _floats(box)
+    return xp.sqrt(xp.maximum(box[..., 2:] - box[..., :2], 0).prod(axis=-1))
+
+
 def box_of(landmarks, visible=None):
     """The tight box of the visible landmarks' centres.
 

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lapjax.calibration import GRID_SHARE, LEAST, Calibration
 from lapjax.config import Model
+from lapjax.errors import LapjaxError
 
 __all__ = ["build"]
 
@@ -46,7 +47,14 @@ def build(
       calibration: of the model.
       ranges: for int8, the least and the largest value of each activation, in the order of the graph.
       watched: give these activations as outputs too, after the others, so that their ranges can be measured.
+
+    Raises:
+      LapjaxError: int8 without ranges.
     """
+    if precision == "int8" and not ranges:
+        raise LapjaxError(
+            "int8 needs the ranges of the activations: build the graph watched, and run it on faces"
+        )
     graph = _Graph(precision, ranges)
     network = {"fast": _fast, "poster": _poster}[model.network]
     maps = network(graph, _unit(graph, "images"), variables["params"], variables.get("batch_stats", {}))

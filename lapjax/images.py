@@ -105,3 +105,8 @@ def _to_rgb(image):
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def join_terms(*terms: str | None) -> str | None:
+    """The terms of several sets of images as one text, each named once; None where none has any."""
+    return "; ".join(dict.fromkeys(term for term in terms if term)) or None

@@ -2,8 +2,9 @@
 
 Several models are a better teacher than each of them alone, and learning from them is free of their cost:
 
-    taught = label([load_run("runs/a"), load_run("runs/b")], load("lfw", "train"))
-    write_pack("lfw-labelled.npz", {"train": taught})      # lapjax train ... --semi.method labels --unlabelled that
+    runs = [lapjax.load_run("runs/a"), lapjax.load_run("runs/b")]
+    told = lapjax.label(runs, lapjax.load("lfw", "train"))
+    lapjax.packs.write_pack("told.npz", {"train": told})  # lapjax train ... --semi.method labels --unlabelled told.npz
 """
 
 import dataclasses
@@ -16,9 +17,12 @@ from lapjax.checkpoints import Run
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import predict
+from lapjax.images import join_terms
 from lapjax.losses import MINIMUM_SCALE
 
 __all__ = ["label"]
+
+_TERMS = ("terms", "unlabelled_terms")
 
 
 def label(runs: Sequence[Run], faces: Faces) -> Faces:
@@ -32,7 +36,8 @@ def label(runs: Sequence[Run], faces: Faces) -> Faces:
       faces: any; encoded chips stay encoded.
 
     Returns:
-      The same faces with `landmarks`, `scale` and the models' scheme.
+      The same faces with `landmarks` (N, K, 2) and `scale` (N, K), chip px, the models' scheme, and the terms of the
+      faces and of what the models were trained on.
 
     Raises:
       LapjaxError: no runs, runs of different schemes, or as `evaluate.predict`.
@@ -67,5 +72,12 @@ def label(runs: Sequence[Run], faces: Faces) -> Faces:
         blank,
         landmarks=mean.astype(np.float32),
         scale=scale.mean(axis=(0, -1)).astype(np.float32),
-        meta={**faces.meta, "unlabelled": False},
+        meta={
+            **faces.meta,
+            "unlabelled": False,
+            # What a model was trained on binds its labels, too.
+            "terms": join_terms(
+                faces.meta.get("terms"), *(run.info.get(key) for run in runs for key in _TERMS)
+            ),
+        },
     )

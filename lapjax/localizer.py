@@ -153,7 +153,7 @@ class Localizer:
         crop, image_to_input = geometry.crop_image(pixels, box, factor=model.crop, size=model.input_size)
         to_image = geometry.invert(image_to_input)
         unit = geometry.linear_scale(to_image)
-        size = np.sqrt(np.prod(box[2:] - box[:2])) / unit
+        size = geometry.box_size(box) / unit
         found = {key: value[0] for key, value in self._engine(crop[None], size[None]).items()}
         points = geometry.apply(to_image, found["points"].astype(np.float64))
         lengths = {
@@ -171,6 +171,8 @@ def _find(source) -> pathlib.Path:
                 "lapjax ships no trained weights yet: name a file that `lapjax export` wrote, or a run directory"
             )
         return known[DEFAULT]
+    if not isinstance(source, str | os.PathLike):
+        raise LapjaxError(f"load: {source!r} is no file, no run directory and no name of a shipped model")
     path = pathlib.Path(source)
     if path.exists():
         return path
@@ -209,7 +211,7 @@ def _boxes(box, pixels) -> tuple[np.ndarray, bool]:
         boxes = np.asarray(box, np.float64)
     except (TypeError, ValueError):
         boxes = np.zeros(0)
-    if isinstance(box, list | np.ndarray) and len(box) == 0:
+    if boxes.shape == (0,) and isinstance(box, list | np.ndarray):
         return np.zeros((0, 4)), False
     if boxes.ndim not in (1, 2) or boxes.shape[-1] != 4:
         raise LapjaxError(f"box: {box!r} is not four numbers x0, y0, x1, y1, nor a list of such")

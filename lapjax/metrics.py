@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lapjax import statistics
+from lapjax import geometry, statistics
 from lapjax.errors import LapjaxError
 from lapjax.schemes import Scheme
 
@@ -55,7 +55,7 @@ def normalisers(landmarks, box, scheme: Scheme, *, visible=None) -> dict[str, np
         out[field] = np.linalg.norm(
             landmarks[:, first].mean(axis=1) - landmarks[:, second].mean(axis=1), axis=-1
         )
-    out["box"] = np.sqrt(np.prod(np.maximum(size, 0), axis=-1))
+    out["box"] = geometry.box_size(box)
     out["diagonal"] = np.hypot(*size.T)
     for field, value in out.items():
         if value is not None:

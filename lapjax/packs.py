@@ -86,7 +86,7 @@ class Faces:
       scheme: what the K landmarks are.
       meta: dataset, split, chip_size, chip_factor, quality, terms and unlabelled.
       scale: (N, K) float32, chip px, how sure the labels are where models gave them (`labelling.label`); None where
-        people did.
+        people did. A run reads it of its `unlabelled` faces; labels of its own `dataset` count as people's.
 
     Raises:
       LapjaxError: columns of different lengths or shapes, or a K that is not the scheme's.

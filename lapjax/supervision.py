@@ -12,7 +12,7 @@ __all__ = ["label_scale", "mean_over_devices", "supervise", "target_scale"]
 
 
 def target_scale(loss: Loss, step, total_steps: int):
-    """t at a step: constant, or falling geometrically over the first `anneal` of training."""
+    """t at a step, input px: constant, or falling geometrically over the first `anneal` of training."""
     if loss.target_start is None:
         return loss.target_scale
     done = jnp.minimum(step / (loss.anneal * total_steps), 1.0)
@@ -20,9 +20,17 @@ def target_scale(loss: Loss, step, total_steps: int):
 
 
 def label_scale(loss: Loss, crops: Crops) -> Float[Array, "b k 1"]:
-    """t of each landmark where models gave the labels: the whole of what they said is learned, point and scale."""
-    # One divergence of b_x + b_y has t in that summed unit.
-    return crops.scale[..., None] * (2 if loss.combine == "sum" else 1)
+    """t of each landmark where models gave the labels: the whole of what they said is learned, point and scale.
+
+    In input px; doubled where the loss is one divergence of b_x + b_y, whose t is in that summed unit. SAM and the
+    likelihood have no t and learn the points alone.
+
+    Args:
+      loss: of the run.
+      crops: whose `scale` is there.
+    """
+    summed = (loss.name, loss.combine) == ("laplace_kl", "sum")
+    return crops.scale[..., None] * (2 if summed else 1)
 
 
 def supervise(

@@ -140,6 +140,7 @@ def train(
         "chip_size": int(faces.labelled.images.shape[1]),
         "chip_factor": faces.labelled.meta["chip_factor"],
         "terms": faces.labelled.meta.get("terms"),
+        "unlabelled_terms": faces.unlabelled.meta.get("terms") if faces.unlabelled else None,
     }
     directory = RunDirectory(out)
     loop = _Loop(config, faces, placement, directory, log_every, report or (lambda line: None))

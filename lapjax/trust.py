@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lapjax import confidence, conformal, data, metrics, statistics
+from lapjax import confidence, conformal, data, geometry, metrics, statistics
 from lapjax.calibration import Calibrated, Calibration, save_calibration
 from lapjax.checkpoints import CALIBRATION, Run, load_run
 from lapjax.data import Faces
@@ -92,12 +92,11 @@ def calibrated(run: Run, guess: Predictions, faces: Faces) -> Calibrated:
         raise LapjaxError(
             "this run has no calibration.json: `lapjax calibrate DIR` fits one on held-out faces"
         )
-    size = faces.box[:, 2:] - faces.box[:, :2]
     return run.calibration.apply(
         guess.input_points,
         guess.scale,
         input_to_image=guess.input_to_image,
-        box_size=np.sqrt(size.prod(axis=-1)),
+        box_size=geometry.box_size(faces.box),
     )
 
 

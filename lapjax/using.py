@@ -39,10 +39,10 @@ def export(
       split: of that set; the run's validation split by default
       data_dir: where prepared sets lie; $LAPJAX_DATA_DIR or ~/.cache/lapjax by default
     """
-    from lapjax.export import default_path
     from lapjax.export import export as export_run
 
-    check_place(out or default_path(run, precision, format), "--out")
+    if out is not None:
+        check_place(out, "--out")
     with console(stderr=True).status(f"exporting {run}"):
         done = export_run(
             run,

@@ -49,7 +49,7 @@ def view(run: Run, faces: Faces) -> View:
     guess = heatmaps.estimate(maps, beta=model.beta, stride=model.stride)
     points, truth, visible = (np.asarray(part) for part in (guess.points, crops.landmarks, crops.visible))
     return View(
-        images=np.round((np.asarray(crops.images) + 1) * 127.5).clip(0, 255).astype(np.uint8),
+        images=augment.to_bytes(crops.images),
         truth=truth,
         visible=visible,
         points=points,
