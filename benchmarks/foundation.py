@@ -57,6 +57,7 @@ SAID = {
     "lean": "both, mirrored labels moved back by twice 0.005 boxes: **the recipe**",
     "crop1.25-lean": "the recipe, crop of 1.25 boxes",
     "labels": "the recipe, 16 LFW faces a step besides, labelled by four of the 100-epoch nets",
+    "labels-crop1.25": "the same, crop of 1.25 boxes",
 }
 
 
@@ -87,12 +88,16 @@ def cells() -> dict[str, dict]:
         "crop1.25-lean": override(short, augment={"mirror_lean": 0.005}, model={"crop": 1.25}),
         # DATA_DIR/lfw-labelled.npz: `lapjax label` of fast-medium-laplacekl-s0, -s1, -s2 and fast-medium-laplacekl+d-10k-s0
         # over `--dataset lfw --limit 10000`.
-        "labels": override(
-            short,
-            augment={"mirror_lean": 0.005},
-            unlabelled="lfw-labelled.npz",
-            semi={"method": "labels"},
-        ),
+        **{
+            name: override(
+                short,
+                augment={"mirror_lean": 0.005},
+                model={"crop": crop},
+                unlabelled="lfw-labelled.npz",
+                semi={"method": "labels"},
+            )
+            for name, crop in (("labels", 1.4), ("labels-crop1.25", 1.25))
+        },
         "nll": override(short, loss={"name": "laplace_nll"}),
     }
     for rate in (1e-3, 3e-3):
