@@ -141,13 +141,13 @@ def _labelled(images, landmarks, visible, matrices, size) -> Crops:
     return Crops(images, jnp.where(visible[..., None], points, 0.0), visible, matrices)
 
 
-def unit(images: UInt8[Array, "*b h w 3"]) -> Float[Array, "*b h w 3"]:
-    """Bytes as a network takes them, in [-1, 1]."""
+def unit(images):
+    """Bytes (..., H, W, 3) as a network takes them, float32 in [-1, 1]; NumPy or JAX arrays alike."""
     return images.astype(jnp.float32) / 127.5 - 1
 
 
-def to_bytes(images: Float[Array, "*b h w 3"]) -> np.ndarray:
-    """The inverse of `unit`, rounded: (*b, h, w, 3) uint8 on the host."""
+def to_bytes(images) -> np.ndarray:
+    """The inverse of `unit`, rounded: (..., H, W, 3) uint8 on the host."""
     return np.round((np.asarray(images) + 1) * 127.5).clip(0, 255).astype(np.uint8)
 
 

@@ -210,7 +210,7 @@ def _boxes(box, pixels) -> tuple[np.ndarray, bool]:
     try:
         boxes = np.asarray(box, np.float64)
     except (TypeError, ValueError):
-        boxes = np.zeros(0)
+        boxes = np.zeros(1)  # no box either way
     if boxes.shape == (0,) and isinstance(box, list | np.ndarray):
         return np.zeros((0, 4)), False
     if boxes.ndim not in (1, 2) or boxes.shape[-1] != 4:
