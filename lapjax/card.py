@@ -106,14 +106,13 @@ def describe(run, *, name: str, precision: str = "float32", calibrated: bool = T
     from importlib.metadata import version
 
     from lapjax import metrics
-    from lapjax.images import join_terms
 
     config, info = run.config, run.info
     provenance = {
         "data": f"{pathlib.Path(config.dataset).name} {config.train_split}",
         "faces": info.get("labelled"),
         "unlabelled": pathlib.Path(config.unlabelled).name if config.uses_unlabelled else None,
-        "terms": join_terms(info.get("terms"), info.get("unlabelled_terms")),
+        "terms": run.terms,
         "metric": f"NME, the mean error over {metrics.primary_normaliser(run.scheme)}",
         "box": "tight box of the landmarks' centres; in measurements, of the true ones",
         "loss": config.loss.name,

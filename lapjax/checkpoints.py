@@ -25,6 +25,7 @@ from lapjax.calibration import Calibration, load_calibration
 from lapjax.config import Config, from_dict, to_dict
 from lapjax.errors import LapjaxError
 from lapjax.files import replacing
+from lapjax.images import join_terms
 from lapjax.schemes import Scheme
 
 __all__ = ["Run", "RunDirectory", "load_run"]
@@ -47,6 +48,11 @@ class Run:
     """What was said of the run's data: labelled and unlabelled counts, chips, terms."""
     calibration: Calibration | None = None
     """Of the best model's confidence, once `trust.calibrate_run` has fitted it."""
+
+    @property
+    def terms(self) -> str | None:
+        """Of all the faces that it learned from, labelled or not."""
+        return join_terms(self.info.get("terms"), self.info.get("unlabelled_terms"))
 
 
 def load_run(directory: str | os.PathLike, *, which: str = "best") -> Run:

@@ -236,7 +236,7 @@ def _parity(run: Run, content: bytes, name: str, faces: Faces) -> dict:
     card, engine = engines.open_bytes(content, name)
     guess = predict(card.model, run.variables, faces)
     images, to_image = _crops(card, faces), input_to_image(card.model, faces)
-    unit = geometry.linear_scale(to_image)
+    unit = guess.input_to_image
     box_size = geometry.box_size(faces.box) / unit
     say = jax.jit(functools.partial(estimate, card.model))
     parts, ours = [], []

@@ -22,8 +22,6 @@ from lapjax.losses import MINIMUM_SCALE
 
 __all__ = ["label"]
 
-_TERMS = ("terms", "unlabelled_terms")
-
 
 def label(runs: Sequence[Run], faces: Faces) -> Faces:
     """Faces with the points that trained models find, instead of what labels they have.
@@ -76,8 +74,6 @@ def label(runs: Sequence[Run], faces: Faces) -> Faces:
             **faces.meta,
             "unlabelled": False,
             # What a model was trained on binds its labels, too.
-            "terms": join_terms(
-                faces.meta.get("terms"), *(run.info.get(key) for run in runs for key in _TERMS)
-            ),
+            "terms": join_terms(faces.meta.get("terms"), *(run.terms for run in runs)),
         },
     )

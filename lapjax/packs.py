@@ -260,9 +260,9 @@ def _packed(split: str, faces: Faces, chip_size: int | None, quality: int | None
     # Pixel centres are at integers, so it is the corner at -0.5 that stays where it is.
     shrink = np.array([[scale, 0, 0.5 * scale - 0.5], [0, scale, 0.5 * scale - 0.5]])
     part = {column: np.asarray(getattr(faces, column)) for column in faces.columns}
-    if size != stored and faces.scale is not None:
-        part["scale"] = (scale * part["scale"]).astype(np.float32)
     if size != stored:
+        if faces.scale is not None:
+            part["scale"] = (scale * part["scale"]).astype(np.float32)
         points = geometry.apply(shrink, part["landmarks"].astype(np.float64))
         part["landmarks"] = np.where(part["visible"][..., None], points, 0).astype(np.float32)
         matrices = part["image_to_chip"].astype(np.float64)
