@@ -18,7 +18,7 @@ import statistics
 import jax
 import jax.numpy as jnp
 import numpy as np
-from readme import spread, write_between
+from readme import spread, table, write_between
 from reads import RESULTS, log_read
 
 from lapjax import augment, confidence, conformal, data, heatmaps, metrics, scoring, stress, trust
@@ -63,15 +63,13 @@ def sources(run, faces, guess) -> dict[str, tuple[np.ndarray, int]]:
     }
 
 
-def measure(run, calibration_faces, faces) -> dict:
-    """Source -> its numbers, raw and calibrated, on `faces`."""
-    held, seen = (predict(run.config.model, run.variables, part) for part in (calibration_faces, faces))
+def measure(run, calibration_faces, faces, seen, facts) -> dict:
+    """Source -> its numbers, raw and calibrated, on `faces`, of which `seen` is predicted and `facts` are known."""
+    held = predict(run.config.model, run.variables, calibration_faces)
     held_error = metrics.point_errors(held.points, scoring.truth(calibration_faces))
-    where, visible = scoring.truth(faces), faces.visible
-    distances = metrics.normalisers(where, faces.box, faces.scheme, visible=visible)
+    visible = faces.visible
+    distances = metrics.normalisers(scoring.truth(faces), faces.box, faces.scheme, visible=visible)
     unit = distances[metrics.primary_normaliser(faces.scheme)][:, None]
-    error = metrics.point_errors(seen.points, where) / unit
-    nme = metrics.image_nme(seen.points, where, visible, faces.box, faces.scheme)
     covered, hidden = stress.cover(faces)
     under = predict(run.config.model, run.variables, covered)
     held_sources, seen_sources, covered_sources = (
@@ -102,8 +100,8 @@ def measure(run, calibration_faces, faces) -> dict:
         doubt, doubt_covered = calibrated(seen, value), calibrated(under, covered_sources[name][0])
         raw = value.mean(axis=-1) * seen.input_to_image[:, None] / unit
         found[name] = {
-            "raw": trust.rank(error, raw, nme, visible),
-            "calibrated": trust.rank(error, doubt, nme, visible)
+            "raw": trust.rank(facts.error, raw, facts.nme, visible),
+            "calibrated": trust.rank(facts.error, doubt, facts.nme, visible)
             | {"covered_auroc": confidence.auroc(doubt_covered, hidden, visible)},
         }
     return found
@@ -132,7 +130,7 @@ def write_table() -> None:
     }
     heads = ["model", "mean b", "inside the 90 % radius", "weakest part", "mean radius", "calibration error"]
     heads += ["rank correlation", "AUSE", "failures > 8 %", "worst tenth", "NME grows under other boxes"]
-    tables = {split: [_row(heads), _row(["---"] * len(heads))] for split in ("common", "validation")}
+    rows = {"common": [], "validation": []}
     for (split, model), seeds in results.items():
         parts = {
             part: statistics.mean(r["shipped"]["radius"]["parts"][part] for r in seeds)
@@ -153,11 +151,10 @@ def write_table() -> None:
             *(_failures(seeds, which) for which in ("8", "90th percentile")),
             said["NME grows"],
         ]
-        tables[split].append(_row(cells))
-    write_between("confidence", tables["common"])
-    write_between("validation", tables["validation"], page="docs/confidence.md")
-    lines = [_row(["source", "model", *ranked, "worst tenth"])]
-    lines.append(_row(["---"] * (3 + len(ranked))))
+        rows[split].append(cells)
+    write_between("confidence", table(heads, rows["common"]))
+    write_between("validation", table(heads, rows["validation"]), page="docs/confidence.md")
+    compared = []
     for (split, model), seeds in results.items():
         if split == "common":  # sources are compared where they are chosen
             continue
@@ -165,12 +162,9 @@ def write_table() -> None:
             found = [r["sources"][source] for r in seeds]
             numbers = [spread([read(r) for r in found], digits) for read, digits in ranked.values()]
             worst = [r["calibrated"]["failure_auroc"]["90th percentile"]["value"] for r in found]
-            lines.append(_row([source, model, *numbers, spread(worst, 2)]))
-    write_between("sources", lines, page="docs/confidence.md")
-
-
-def _row(cells) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
+            compared.append([source, model, *numbers, spread(worst, 2)])
+    heads = ["source", "model", *ranked, "worst tenth"]
+    write_between("sources", table(heads, compared), page="docs/confidence.md")
 
 
 def _failures(seeds, which) -> str:
@@ -210,13 +204,15 @@ def main() -> None:
         )
         run = dataclasses.replace(run, calibration=trust.calibrate(run, held))
         boxes = stress.stressed_nme(run.config.model, run.variables, faces, shift=0.1, scale=0.15)
-        plain = stress.stressed_nme(run.config.model, run.variables, faces, draws=1)
+        seen = predict(run.config.model, run.variables, faces)
+        facts = trust.points(run, faces, guess=seen)
+        plain = facts.nme
         result = {
             "run": path.name,
             "split": args.split,
-            "scale_mean": float(predict(run.config.model, run.variables, faces).scale.mean()),
-            "sources": {} if args.shipped else measure(run, held, faces),
-            "shipped": trust.assess(run, faces),
+            "scale_mean": float(seen.scale.mean()),
+            "sources": {} if args.shipped else measure(run, held, faces, seen, facts),
+            "shipped": trust.assess(run, faces, facts=facts),
             "other_boxes": {
                 "shift": 0.1,
                 "scale": 0.15,

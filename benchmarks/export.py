@@ -17,7 +17,7 @@ import sys
 import time
 
 import numpy as np
-from readme import write_between
+from readme import table, write_between
 from reads import RESULTS
 
 import lapjax
@@ -37,10 +37,9 @@ STARTS = 3
 def write_table() -> None:
     """One row a file."""
     files = json.loads((RESULTS / "export.json").read_text())["files"]
-    lines = [
-        "| file | bytes | points off, input px: mean, max | NME, prepared | NME, photographs | ms a face | whole call |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    heads = ["file", "bytes", "points off, input px: mean, max", "NME, prepared", "NME, photographs"]
+    heads += ["ms a face", "whole call"]
+    rows = []
     for name, found in files.items():
         off = found["parity"]["points_px"]
         cells = [
@@ -52,8 +51,8 @@ def write_table() -> None:
             f"{found['network_ms']['median']:.2f}",
             f"{found['call_ms']['median']:.2f}",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    write_between("export", lines)
+        rows.append(cells)
+    write_between("export", table(heads, rows))
 
 
 def main() -> None:

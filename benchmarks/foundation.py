@@ -14,7 +14,7 @@ import json
 import pathlib
 import subprocess
 
-from readme import spread, write_between
+from readme import spread, table, write_between
 from reads import RESULTS, log_read
 
 from lapjax import data
@@ -181,10 +181,8 @@ def write_table() -> None:
     """Puts the results that are there between the README's markers: finished models, then the choices."""
     groups = cells()
     final = [name for group in ("final", "poster", "game", "sources") for name in groups[group]]
-    lines = [
-        "| model | seeds | epochs | split | NME | failures > 8 % | AUC 8 % | mean b, input px |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    heads = ["model", "seeds", "epochs", "split", "NME", "failures > 8 %", "AUC 8 %", "mean b, input px"]
+    finished, choices = [], []
     for split, suffix in (("common", "-common"), ("validation", "")):
         rows: dict[str, list[dict]] = {}
         for name in final:
@@ -202,14 +200,14 @@ def write_table() -> None:
                     (lambda result: result["scale_mean"], 2),
                 )
             ]
-            lines.append(f"| {' | '.join(columns)} |")
-    lines += ["", "| choice, 30 epochs, validation, one seed | NME | mean b |", "|---|---|---|"]
+            finished.append(columns)
     for name, said in SAID.items():
         file = RESULTS / "foundation" / f"{name}.json"
         if file.exists():
             result = json.loads(file.read_text())
-            lines.append(f"| {said} | {result['nme']['inter_ocular']:.2f} | {result['scale_mean']:.2f} |")
-    write_between("results", lines)
+            choices.append([said, f"{result['nme']['inter_ocular']:.2f}", f"{result['scale_mean']:.2f}"])
+    chosen = table(["choice, 30 epochs, validation, one seed", "NME", "mean b"], choices)
+    write_between("results", [*table(heads, finished), "", *chosen])
 
 
 def main() -> None:

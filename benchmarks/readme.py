@@ -15,6 +15,11 @@ def write_between(name: str, lines: list[str], *, page: str = "README.md") -> No
     place.write_text("\n".join([before + start, *lines, end + after]))
 
 
+def table(heads: list, rows: list) -> list[str]:
+    """The lines of a Markdown table, from a head and the cells of each row."""
+    return [f"| {' | '.join(map(str, cells))} |" for cells in (heads, ["---"] * len(heads), *rows)]
+
+
 def spread(values: list[float], digits: int) -> str:
     """The mean, and the sample standard deviation where there are several seeds."""
     mean = f"{statistics.mean(values):.{digits}f}"
