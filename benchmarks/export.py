@@ -17,6 +17,7 @@ import sys
 import time
 
 import numpy as np
+from photographs import find
 from readme import table, write_between
 from reads import RESULTS
 
@@ -77,7 +78,7 @@ def main() -> None:
     for run in options.runs:
         config = load_run(run).config
         faces = lapjax.load(config.dataset, config.validation_split, data_dir=options.data_dir)
-        images = [read_image(_photograph(options.photographs / name)) for name in faces.name]
+        images = [read_image(find(options.photographs / name)) for name in faces.name]
         photographs = list(zip(images, faces.box, strict=True))
         for precision in ("float32", "float16", "int8"):
             path = options.out / f"{run.name}.{precision}.onnx"
@@ -124,13 +125,6 @@ def main() -> None:
         files[name]["first_result_s"] = {"wall": wall, "cpu": cpu}
         print(name, {key: value for key, value in files[name].items() if "ms" in key or "_s" in key})
     scoring.write_json(RESULTS / "export.json", {"threads": 1, "repeats": options.repeats, "files": files})
-
-
-def _photograph(stem: pathlib.Path) -> pathlib.Path:
-    found = [path for path in (stem.with_name(stem.name + end) for end in (".jpg", ".png")) if path.exists()]
-    if not found:
-        raise SystemExit(f"no photograph {stem}.jpg or .png: give --photographs the folder that was prepared")
-    return found[0]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from reads import RESULTS, log_read
 
 from lapjax import data
 from lapjax.checkpoints import load_run
-from lapjax.config import override
+from lapjax.config import Augmentation, override
 from lapjax.cpu import with_huge_pages
 from lapjax.evaluate import config_conditions, evaluate
 from lapjax.recipes import get_recipe
@@ -61,9 +61,21 @@ SAID = {
 }
 
 
+def foundation(config):
+    """The fast recipe as it was then: 112 px, a wider crop, stronger augmentation. benchmarks/ship.py has what followed."""
+    known = vars(Augmentation()) | {"mirror_lean": config.augment.mirror_lean}
+    return override(config, model={"input_size": 112, "crop": 1.4}, augment=known)
+
+
+def whole(name: str):
+    """A recipe as it was then, at its full length."""
+    return override(foundation(get_recipe(name)), epochs=100.0)
+
+
 def cells() -> dict[str, dict]:
     """Group -> name -> configuration."""
-    short = override(get_recipe(f"{FAST}-laplacekl"), epochs=30.0, augment={"mirror_lean": 0.0})
+    short = foundation(override(get_recipe(f"{FAST}-laplacekl"), epochs=30.0))
+    short = override(short, augment={"mirror_lean": 0.0})
     first = override(short, batch_size=32, augment=STRONG)
     sam = {"name": "sam"}
     selection = {
@@ -108,24 +120,24 @@ def cells() -> dict[str, dict]:
             optimiser={"learning_rate": rate},
         )
     final = {
-        f"{FAST}-{loss}-s{seed}": override(get_recipe(f"{FAST}-{loss}"), seed=seed)
+        f"{FAST}-{loss}-s{seed}": override(whole(f"{FAST}-{loss}"), seed=seed)
         for seed in range(3)
         for loss in ("laplacekl", "sam")
     }
     poster = {f"{POSTER}-{loss}-s0": get_recipe(f"{POSTER}-{loss}") for loss in ("laplacekl", "sam")}
-    game = {f"{FAST}-laplacekl+d-10k-s0": get_recipe(f"{FAST}-laplacekl+d-10k")}
-    whole = get_recipe(f"{FAST}-laplacekl")
+    game = {f"{FAST}-laplacekl+d-10k-s0": whole(f"{FAST}-laplacekl+d-10k")}
+    plain = whole(f"{FAST}-laplacekl")
     # Other losses' b as sources of confidence, for benchmarks/confidence.py.
     sources = {
-        f"{FAST}-laplacekl-qp-s0": override(whole, loss={"direction": "q||p", "target_start": 8.0}),
-        f"{FAST}-nll-s0": override(whole, loss={"name": "laplace_nll"}),
+        f"{FAST}-laplacekl-qp-s0": override(plain, loss={"direction": "q||p", "target_start": 8.0}),
+        f"{FAST}-nll-s0": override(plain, loss={"name": "laplace_nll"}),
     }
     return {"selection": selection, "final": final, "poster": poster, "game": game, "sources": sources}
 
 
-def run(name: str, config, args) -> None:
+def run(name: str, config, args, *, folder: str = "foundation") -> None:
     """Trains one cell and writes its JSON."""
-    file = RESULTS / "foundation" / f"{name}.json"
+    file = RESULTS / folder / f"{name}.json"
     if file.exists():
         return
     directory = pathlib.Path(args.runs) / name

@@ -21,12 +21,13 @@ class ChipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
     TERMS: str  # under which the data may be used, in a sentence
+    CHIP_SIZE = records.CHIP_SIZE
 
     def __init__(
         self,
         *,
         source: str | os.PathLike,
-        chip_size: int = records.CHIP_SIZE,
+        chip_size: int | None = None,
         chip_factor: float = records.CHIP_FACTOR,
         quality: int = records.QUALITY,
         data_dir: str | os.PathLike | None = None,
@@ -37,6 +38,7 @@ class ChipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         Raises:
           LapjaxError: a setting out of range, or whatever `survey` finds wrong.
         """
+        chip_size = self.CHIP_SIZE if chip_size is None else chip_size
         if not (isinstance(chip_size, int) and 16 <= chip_size <= 2048):
             raise LapjaxError(f"chip_size {chip_size!r} must be a whole number of pixels from 16 to 2048")
         if not 1 <= chip_factor <= 8:

@@ -62,7 +62,7 @@ def prepare(
     *,
     source: str | os.PathLike | None = None,
     data_dir: str | os.PathLike,
-    chip_size: int = records.CHIP_SIZE,
+    chip_size: int | None = None,
     chip_factor: float = records.CHIP_FACTOR,
     quality: int = records.QUALITY,
     points: str | os.PathLike | None = None,
@@ -81,7 +81,7 @@ def prepare(
       name: which builder: "the300w", "aflw", "folder", "face_folder" or "toy_faces".
       source: the folder that holds the images; none for `toy_faces`, which is drawn.
       data_dir: where prepared sets lie.
-      chip_size: side of the stored chips, px.
+      chip_size: side of the stored chips, px; 192 by default, 160 of drawn faces.
       chip_factor: side of a chip over the longer side of its box, in image px.
       quality: of the stored JPEG, 1 to 100.
       points: `folder`: the points.csv, in the source folder or a path.

@@ -12,7 +12,7 @@ from lapjax.errors import LapjaxError
 from lapjax.images import read_image, write_jpeg
 
 FORMAT = "lapjax"  # marks the metadata of sets whose records are these
-CHIP_SIZE = 160  # px
+CHIP_SIZE = 192  # px: a crop of 1.25 boxes then has 133, more than most networks see
 CHIP_FACTOR = 1.8  # side of the chip over the longer side of the box
 QUALITY = 95  # of the stored JPEG
 

@@ -31,7 +31,7 @@ class Card:
       scheme: what the landmarks are.
       calibration: of the confidence; None where it has none.
       precision: "float32", "float16" or "int8".
-      provenance: data, terms, metric, box rule, training, commit and hash.
+      provenance: data, terms, metric, box rule, the configuration of the training, commit and hash.
       parity: how far the file is from the network, and on which faces that was measured.
     """
 
@@ -110,14 +110,11 @@ def describe(run, *, name: str, precision: str = "float32", calibrated: bool = T
     config, info = run.config, run.info
     provenance = {
         "data": f"{pathlib.Path(config.dataset).name} {config.train_split}",
-        "faces": info.get("labelled"),
-        "unlabelled": pathlib.Path(config.unlabelled).name if config.uses_unlabelled else None,
         "terms": run.terms,
         "metric": f"NME, the mean error over {metrics.primary_normaliser(run.scheme)}",
         "box": "tight box of the landmarks' centres; in measurements, of the true ones",
-        "loss": config.loss.name,
-        "epochs": config.epochs,
-        "seed": config.seed,
+        "training": _shareable(config),
+        "info": {name: value for name, value in info.items() if "terms" not in name},
         "step": run.step,
         "lapjax": version("lapjax"),
         "commit": _commit(),
@@ -127,6 +124,18 @@ def describe(run, *, name: str, precision: str = "float32", calibrated: bool = T
     model = dataclasses.replace(config.model, dtype="float32")
     known = _rounded(run.calibration) if calibrated and run.calibration else None
     return Card(name, model, run.scheme, known, precision, provenance)
+
+
+def _shareable(config) -> dict:
+    """What a training was: without its network, which the card has, what it left off, and this machine's folders."""
+    values = to_dict(config)
+    del values["model"]
+    if not config.game.adversary:
+        del values["game"]
+    for name in ("dataset", "unlabelled", "start"):
+        values[name] = values[name] and pathlib.Path(values[name]).name
+    # Absent and None are the same: there is no field whose default is another.
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _usage(card) -> dict:

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from lapjax import shipped
 from lapjax.calibration import Calibration, load_calibration
 from lapjax.config import Config, from_dict, to_dict
 from lapjax.errors import LapjaxError
@@ -51,18 +52,29 @@ class Run:
 
     @property
     def terms(self) -> str | None:
-        """Of all the faces that it learned from, labelled or not."""
-        return join_terms(self.info.get("terms"), self.info.get("unlabelled_terms"))
+        """Of all the faces that it learned from, labelled or not, itself or in the run that it started from."""
+        return join_terms(*(self.info.get(name) for name in ("terms", "unlabelled_terms", "start_terms")))
 
 
-def load_run(directory: str | os.PathLike, *, which: str = "best") -> Run:
-    """The best (by validation NME) or last model of a run directory.
+def load_run(source: str | os.PathLike, *, which: str = "best") -> Run:
+    """The best (by validation NME) or last model of a run directory; or the one of an ONNX file that `export` wrote.
+
+    Args:
+      source: the run directory, the file, or the name of a model that ships with lapjax (`shipped.files`).
+      which: of a run directory: "best" or "last".
 
     Raises:
-      LapjaxError: not a run, no checkpoint yet, or a checkpoint of another shape than its configuration.
+      LapjaxError: not a run, no checkpoint yet, a checkpoint of another shape than its configuration, or a file that is
+        none of lapjax's.
+
+    Warns:
+      TermsWarning: a shipped model's training data bind its use.
     """
     if which not in _KEPT:
         raise LapjaxError(f'unknown checkpoint {which!r}: choose "best" or "last"')
+    directory = shipped.find(source)
+    if not directory.is_dir():
+        return _load_file(directory, which)
     from lapjax.game import make_generator
 
     with contextlib.closing(RunDirectory(directory)) as place:
@@ -80,6 +92,18 @@ def load_run(directory: str | os.PathLike, *, which: str = "best") -> Run:
     file = place.path / CALIBRATION
     known = load_calibration(file) if which == "best" and file.exists() else None
     return Run(config, scheme, variables, step, info, known)
+
+
+def _load_file(file, which) -> Run:
+    from lapjax.restoring import read
+
+    if which != "best":
+        raise LapjaxError(f"{file} holds one model: only a run directory has a last one besides the best")
+    card, config, variables = read(file)
+    shipped.tell_terms(file, card.provenance)
+    said = card.provenance
+    info = said["info"] | {"terms": said["terms"]}
+    return Run(config, card.scheme, variables, said["step"], info, card.calibration)
 
 
 def _shapes(tree) -> dict[str, tuple[int, ...]]:

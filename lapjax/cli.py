@@ -12,6 +12,7 @@ Commands (`lapjax COMMAND --help` says what each takes):
   report     one page about one run or several: errors, faces, confidence, training
   export     a run as one file that runs without JAX, or as a JAX program
   locate     the points of one face in a photograph, from such a file or a run
+  models     the trained networks that come with lapjax; their names do wherever a run is asked for
   boxes      the boxes that a run finds in unlabelled faces, to prepare them again
   label      the points that trained runs find in unlabelled faces, to train others on
   recipes    the recipes: networks, sizes, losses and what to expect
@@ -58,8 +59,9 @@ import os
 import signal
 import sys
 import textwrap
+import warnings
 
-from lapjax.errors import LapjaxError, nearest
+from lapjax.errors import LapjaxError, LapjaxWarning, nearest
 from lapjax.recipes import get_recipe
 
 __all__ = ["main"]
@@ -73,11 +75,13 @@ COMMANDS = (
     "report",
     "export",
     "locate",
+    "models",
     "boxes",
     "label",
     "recipes",
 )
 _HELP = ("-h", "--help")
+_show_warning = warnings.showwarning
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -89,6 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if argv is None:
         signal.signal(signal.SIGTERM, _terminate)
+        warnings.showwarning = _note
         if arguments[:1] in (["train"], ["evaluate"], ["calibrate"], ["boxes"], ["label"], ["report"]):
             from lapjax.cpu import with_huge_pages
 
@@ -157,6 +162,13 @@ def _description(function) -> str:
     text = inspect.getdoc(function).partition("\n\nArgs:")[0]
     # tyro unwraps lines that begin with a letter and doubles empty ones.
     return textwrap.indent(text.replace("\n\n", "\n"), "  ")
+
+
+def _note(message, category, *rest) -> None:
+    if issubclass(category, LapjaxWarning):
+        print(f"note: {message}", file=sys.stderr)
+    else:
+        _show_warning(message, category, *rest)
 
 
 def _quiet() -> None:

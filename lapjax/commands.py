@@ -13,7 +13,7 @@ from lapjax.errors import LapjaxError
 from lapjax.measuring import calibrate, compare, evaluate, report
 from lapjax.options import File, Flag, Folder, Name, Number, check_place, console
 from lapjax.recipes import RECIPES
-from lapjax.using import export, locate
+from lapjax.using import export, locate, models
 
 __all__ = [
     "boxes",
@@ -23,6 +23,7 @@ __all__ = [
     "export",
     "label",
     "locate",
+    "models",
     "prepare",
     "recipes",
     "report",
@@ -58,7 +59,7 @@ def prepare(
     box: Annotated[str | None, tyro.conf.arg(metavar="SIDE,CX,CY", help_behavior_hint="")] = None,
     keep_near_duplicates: Flag = False,
     data_dir: Folder = None,
-    chip_size: int = 160,
+    chip_size: Number = None,
     chip_factor: float = 1.8,
     quality: int = 95,
     pack: File = None,
@@ -88,7 +89,7 @@ def prepare(
       box: (face_folder) one box for every image, in pixels
       keep_near_duplicates: (the300w) keep the training photos that nearly repeat test photos
       data_dir: where prepared sets lie; $LAPJAX_DATA_DIR or ~/.cache/lapjax by default
-      chip_size: side of the stored chips, px
+      chip_size: side of the stored chips, px; 192 by default, 160 of drawn faces
       chip_factor: side of a chip over the longer side of its box
       quality: of the stored JPEG
       pack: the .npz file to write
@@ -230,7 +231,7 @@ def boxes(
       lapjax prepare face_folder --source ~/lfw --name lfw --boxes boxes.csv
 
     Args:
-      run: the --out of `lapjax train`
+      run: the --out of `lapjax train`, an ONNX file or a shipped model's name
       dataset: a prepared set or a pack (*.npz)
       out: the boxes.csv to write
       split: of the set
@@ -266,7 +267,7 @@ def label(
       lapjax train fast-small-laplacekl --unlabelled told.npz --semi.method labels --out runs/c
 
     Args:
-      runs: the --out of `lapjax train`, one or more of one scheme
+      runs: the --out of `lapjax train`, ONNX files or shipped models, one or more of one scheme
       dataset: a prepared set or a pack (*.npz)
       out: the pack to write, a *.npz
       split: of the set; the pack's is called train

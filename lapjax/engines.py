@@ -1,4 +1,4 @@
-"""What computes: an ONNX file through onnxruntime, a JAX file, or a run directory, all called alike.
+"""What computes: an ONNX file through onnxruntime or a JAX file, called alike (`living` has the one of a run).
 
 An engine takes `images` (N, S, S, 3) uint8 and `box_size` (N,), sqrt(w * h) of the faces' boxes in input px, and gives
 `points` and `scale` (N, K, 2) and, where it is calibrated, `radius` and `confidence` (N, K), lengths in input px.
@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lapjax.card import Card, describe
+from lapjax.card import Card
 from lapjax.errors import LapjaxError
 
-__all__ = ["CARD", "FUNCTION", "Engine", "open_bytes", "open_file", "open_run"]
+__all__ = ["CARD", "FUNCTION", "Engine", "demand_jax", "open_bytes", "open_file"]
 
 Engine = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 # What is in a JAX file, which is a zip archive.
@@ -89,7 +89,7 @@ def _open_jax(content, name):
             f"{name} is no model file, or only a part of one: give one that `lapjax export` wrote"
         ) from error
     card = Card.from_properties(properties, name)
-    _demand_jax(name, "ask for the ONNX file (`lapjax export DIR --format onnx`)")
+    demand_jax(name, "ask for the ONNX file (`lapjax export DIR --format onnx`)")
     import jax.export
 
     try:
@@ -104,39 +104,8 @@ def _open_jax(content, name):
     return card, engine
 
 
-def open_run(directory: str | os.PathLike) -> tuple[Card, Engine]:
-    """The card and the engine of a run directory's best model, which is JAX.
-
-    Raises:
-      LapjaxError: not a run, one without a checkpoint, or JAX is not installed.
-    """
-    _demand_jax(f"the run {directory}", "give a file that `lapjax export` made of it")
-    import jax
-
-    from lapjax.augment import unit
-    from lapjax.checkpoints import load_run
-    from lapjax.evaluate import estimate
-
-    run = load_run(directory)
-    card = describe(run, name=pathlib.Path(directory).absolute().name)
-    variables = jax.device_put(run.variables)
-
-    @jax.jit
-    def call(variables, images):
-        return estimate(card.model, variables, unit(images))
-
-    def engine(images, box_size):
-        points, scale = (np.asarray(value) for value in call(variables, images))
-        found = {"points": points, "scale": scale}
-        if run.calibration is not None:
-            said = run.calibration.formula(points, scale, np.asarray(box_size, np.float64))
-            found |= {"radius": said.radius, "confidence": said.confidence}
-        return found
-
-    return card, engine
-
-
-def _demand_jax(name, otherwise) -> None:
+def demand_jax(name: str, otherwise: str) -> None:
+    """Raises LapjaxError, saying what needs it and what to do `otherwise`, where JAX is not installed."""
     try:
         import jax.export  # noqa: F401
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The one error that users of lapjax see, and what it suggests."""
+"""The one error and the warnings that users of lapjax see."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,14 @@ class LapjaxError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+class LapjaxWarning(UserWarning):
+    """Something that is allowed and may not be what was meant; the command line prints it as a note."""
+
+
+class TermsWarning(LapjaxWarning):
+    """What a shipped model was trained on binds its use; `warnings.simplefilter("ignore", TermsWarning)` once you know."""
 
 
 def nearest(

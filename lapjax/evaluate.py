@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import math
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -10,8 +12,8 @@ import numpy as np
 from lapjax import augment, geometry, heatmaps, metrics, scoring
 from lapjax.config import Model
 from lapjax.data import Faces
-from lapjax.errors import LapjaxError
-from lapjax.game import make_generator
+from lapjax.errors import LapjaxError, LapjaxWarning
+from lapjax.game import landmark_count, make_generator
 
 __all__ = [
     "Predictions",
@@ -42,7 +44,7 @@ class Predictions(NamedTuple):
 def heatmap_logits(model: Model, variables, images):
     """What a generator makes of images (B, S, S, 3) in [-1, 1]: heatmap logits (B, H, W, K); may be jitted."""
     variables = {name: tree for name, tree in variables.items() if tree}
-    return make_generator(model, _outputs(variables)).apply(variables, images)
+    return make_generator(model, landmark_count(variables)).apply(variables, images)
 
 
 def estimate(model: Model, variables, images) -> heatmaps.Estimate:
@@ -78,7 +80,7 @@ def predict(
       LapjaxError: no faces, faces with another number of landmarks than the model, or chips that show less than its
         crop.
     """
-    landmarks = _outputs(variables)
+    landmarks = landmark_count(variables)
     if faces.scheme.count not in (0, landmarks):
         raise LapjaxError(
             f"the model has {landmarks} landmarks and {faces.meta.get('dataset', 'the data')} has "
@@ -125,19 +127,25 @@ def _padded(rows, size):
 
 
 def check_crop(model: Model, faces: Faces) -> None:
-    """Raises LapjaxError when the chips of `faces` show less of the image than the model's crop."""
+    """Raises LapjaxError when the chips of `faces` show less of the image than the model's crop.
+
+    Warns:
+      LapjaxWarning: they show it with fewer pixels than the network's input has.
+    """
     if faces.meta["chip_factor"] < model.crop:
         raise LapjaxError(
             f"the model crops {model.crop} landmark boxes and the chips of {faces.meta.get('dataset', 'this set')} "
             f"show {faces.meta['chip_factor']}: prepare them with --chip-factor {model.crop} or more"
         )
-
-
-def _outputs(variables) -> int:
-    """K, read off the last layer: both generators end in a dense layer to the landmarks."""
-    names = [name for name in variables["params"] if name.startswith("Dense_")]
-    last = max(names, key=lambda name: int(name.rpartition("_")[2]))
-    return variables["params"][last]["bias"].shape[-1]
+    per_box = faces.images.shape[1] / faces.meta["chip_factor"]
+    if per_box * model.crop < 0.95 * model.input_size:
+        enough = math.ceil(model.input_size / model.crop * faces.meta["chip_factor"])
+        warnings.warn(
+            f"{faces.meta.get('dataset', 'this set')}: of its chips {per_box * model.crop:.0f} px are stretched to the "
+            f"{model.input_size} that the network sees; prepare it with --chip-size {enough} for what it can do",
+            LapjaxWarning,
+            stacklevel=3,
+        )
 
 
 def match(

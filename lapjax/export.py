@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lapjax import augment, data, engines, geometry, metrics
+from lapjax.calibration import Calibration
 from lapjax.card import Card, describe
 from lapjax.checkpoints import Run, load_run
 from lapjax.data import Faces
@@ -49,11 +50,13 @@ class Exported(NamedTuple):
 
 
 def export(
-    directory: str | os.PathLike,
+    source: str | os.PathLike,
     out: str | os.PathLike | None = None,
     *,
+    name: str | None = None,
     format: str = "onnx",
     precision: str = "float32",
+    calibration: Calibration | None = None,
     calibrated: bool = True,
     check: bool = True,
     dataset: str | None = None,
@@ -63,11 +66,13 @@ def export(
     """Writes the best model of a run directory as one file, for `Localizer.load` or any ONNX runtime.
 
     Args:
-      directory: of the run.
-      out: the file; `NAME.PRECISION.onnx` (or `.jax`) in the run directory by default.
+      source: the run directory, or what else `load_run` takes.
+      out: the file; `NAME.PRECISION.onnx` (or `.jax`) by default, in the run directory or else where you are.
+      name: that the file gives itself; the run's by default.
       format: "onnx", or "jax": a zip archive of card.json and a `jax.export` program for CPU, GPU and TPU.
       precision: "float32"; "float16", which weights are kept in, computing in float32; or, as ONNX, "int8", whose ranges
         are measured on faces of the run's training split.
+      calibration: in place of the run's own.
       calibrated: False exports a run without its calibration: points and scale alone.
       check: measure the file against the network on real faces; False skips that.
       dataset: a prepared set or a pack with the faces to measure on; the run's own by default.
@@ -78,21 +83,21 @@ def export(
       LapjaxError: no such run, format or precision, a run that was not calibrated, faces that cannot be had, a file that
         cannot be written, or one in float32 that does not say what the network says.
     """
-    directory = pathlib.Path(directory)
-    for name, value, known in (("format", format, FORMATS), ("precision", precision, PRECISIONS)):
+    for option, value, known in (("format", format, FORMATS), ("precision", precision, PRECISIONS)):
         if value not in known:
-            raise LapjaxError(f"{name} {value!r}: choose one of {', '.join(known)}")
+            raise LapjaxError(f"{option} {value!r}: choose one of {', '.join(known)}")
     if (format, precision) == ("jax", "int8"):
         raise LapjaxError("int8 is for ONNX, whose runtimes compute in it: choose float16, or format onnx")
-    run = load_run(directory)
+    run = load_run(source)
+    if calibration is not None:
+        run = dataclasses.replace(run, calibration=calibration)
     if calibrated and run.calibration is None:
         raise LapjaxError(
-            f"{directory} is not calibrated, so its file could not say how far off a point may be: `lapjax calibrate "
-            f"{directory}` first, or leave radius and confidence out with --no-calibration"
+            f"{source} is not calibrated, so its file could not say how far off a point may be: `lapjax calibrate "
+            f"{source}` first, or leave radius and confidence out with --no-calibration"
         )
-    name = directory.absolute().name
-    path = default_path(directory, precision, format) if out is None else pathlib.Path(out)
-    card = describe(run, name=name, precision=precision, calibrated=calibrated)
+    path = default_path(source, precision, format) if out is None else pathlib.Path(out)
+    card = describe(run, name=name or _name(source), precision=precision, calibrated=calibrated)
     own, faces = run.config, None
     if check:
         faces = data.load(dataset or own.dataset, split or own.validation_split, data_dir=data_dir)
@@ -126,9 +131,16 @@ def export(
     return Exported(path, len(content), card)
 
 
-def default_path(directory: str | os.PathLike, precision: str, format: str) -> pathlib.Path:
-    """Where `export` writes when it is not told: NAME.PRECISION.FORMAT in the run directory of that name."""
-    return pathlib.Path(directory) / f"{pathlib.Path(directory).absolute().name}.{precision}.{format}"
+def default_path(source: str | os.PathLike, precision: str, format: str) -> pathlib.Path:
+    """Where `export` writes when it is not told: NAME.PRECISION.FORMAT, in the run directory or else where you are."""
+    place = pathlib.Path(source)
+    return (place if place.is_dir() else pathlib.Path()) / f"{_name(source)}.{precision}.{format}"
+
+
+def _name(source) -> str:
+    """Of a run directory its name, of a file that without its endings."""
+    place = pathlib.Path(source).absolute()
+    return place.name if place.is_dir() else place.name.partition(".")[0]
 
 
 def _onnx_file(run: Run, card: Card, ranges=()) -> bytes:

@@ -20,10 +20,22 @@ from flax import struct
 
 from lapjax import augment, heatmaps, losses
 from lapjax.config import Config, Model
+from lapjax.errors import LapjaxError
 from lapjax.networks import Discriminator, FastGenerator, Generator
 from lapjax.supervision import label_scale, mean_over_devices, supervise, target_scale
 
-__all__ = ["Player", "Players", "State", "heldout_accuracy", "init", "make_generator", "shrink", "step"]
+__all__ = [
+    "Player",
+    "Players",
+    "State",
+    "heldout_accuracy",
+    "init",
+    "landmark_count",
+    "make_generator",
+    "shrink",
+    "start_from",
+    "step",
+]
 
 
 @struct.dataclass
@@ -50,7 +62,7 @@ def make_generator(model: Model, landmarks: int, *, axis: str | None = None) -> 
     dtype = jnp.dtype(model.dtype)
     if model.network == "poster":
         return Generator(landmarks, model.width, model.dropout, dtype)
-    return FastGenerator(landmarks, model.channels, model.dropout, dtype, axis)
+    return FastGenerator(landmarks, model.channels, model.blocks, model.dropout, dtype, axis)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +132,46 @@ def init(key: jax.Array, players: Players) -> State:
         discriminator=discriminator,
         average=jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}),
     )
+
+
+def landmark_count(variables) -> int:
+    """K of a generator's variables, read off the last layer: both generators end in a dense layer to the landmarks."""
+    names = [name for name in variables["params"] if name.startswith("Dense_")]
+    last = max(names, key=lambda name: int(name.rpartition("_")[2]))
+    return variables["params"][last]["bias"].shape[-1]
+
+
+def start_from(state: State, variables) -> State:
+    """A fresh state whose G, and its average, have the weights of a trained one.
+
+    Layers of another shape, those of other landmarks, stay as they were.
+
+    Args:
+      state: as `init` gave it.
+      variables: {"params", "batch_stats"} of a generator of the same network.
+
+    Raises:
+      LapjaxError: the networks have other layers, or layers of other shapes before those of the landmarks.
+    """
+    fresh = {"params": state.generator.params, "batch_stats": state.generator.batch_stats}
+    if jax.tree.structure(fresh) != jax.tree.structure(variables):
+        raise LapjaxError("it is of another network: start with the same model.network and model.blocks")
+    landmarks = landmark_count(fresh), landmark_count(variables)
+
+    def choose(path, ours, theirs):
+        if ours.shape == theirs.shape:
+            return jnp.asarray(theirs)
+        if tuple(landmarks[0] if n == landmarks[1] else n for n in theirs.shape) == ours.shape:
+            return ours
+        name = ".".join(step.key for step in path)
+        raise LapjaxError(
+            f"its {name} has shape {theirs.shape} and this network's {ours.shape}: start with the same model.channels "
+            "and model.width"
+        )
+
+    known = jax.tree_util.tree_map_with_path(choose, fresh, variables)
+    generator = state.generator.replace(params=known["params"], batch_stats=known["batch_stats"])
+    return state.replace(generator=generator, average=jax.tree.map(jnp.copy, known))
 
 
 def step(

@@ -15,11 +15,11 @@ from lapjax.calibration import GRID_SHARE, LEAST, Calibration
 from lapjax.config import Model
 from lapjax.errors import LapjaxError
 
-__all__ = ["build"]
+__all__ = ["EPSILON", "build"]
 
 # The oldest that has all of it, and the file format of its time: onnxruntime 1.12 and later read it.
 _OPSET, _IR_VERSION = 17, 8
-_EPSILON = 1e-5  # of flax's batch norm
+EPSILON = 1e-5  # of flax's batch norm
 
 
 def build(
@@ -57,7 +57,9 @@ def build(
         )
     graph = _Graph(precision, ranges)
     network = {"fast": _fast, "poster": _poster}[model.network]
-    maps = network(graph, _unit(graph, "images"), variables["params"], variables.get("batch_stats", {}))
+    maps = network(
+        graph, _unit(graph, "images"), variables["params"], variables.get("batch_stats", {}), model
+    )
     cells = model.input_size // model.stride
     points, scale = _decode(graph, maps, cells, model.stride, model.beta)
     inputs = {"images": (TensorProto.UINT8, ["N", model.input_size, model.input_size, 3])}
@@ -178,7 +180,7 @@ def _unit(graph, images):
     return graph.node("Sub", graph.node("Div", x, 127.5), 1.0)
 
 
-def _fast(graph, x, params, stats):
+def _fast(graph, x, params, stats, model):
     """`networks.FastGenerator`. The stem stays in floating point: it is small, and bytes are no levels of [-1, 1]."""
 
     def relu(x):
@@ -205,7 +207,7 @@ def _fast(graph, x, params, stats):
     kernel, bias = _folded(stem.reshape(3, 3, 3, -1), params["Norm_0"], stats["Norm_0"])
     x = relu(graph.convolve(x, kernel, bias, stride=2, pads=[0, 0, 1, 1]))
     skips = []
-    for count in (2, 5, 5):
+    for count in model.blocks:
         for index in range(count):
             x = separable(x, 2 if index == 0 else 1)
         skips.append(x)
@@ -215,7 +217,7 @@ def _fast(graph, x, params, stats):
     return dense(separable(x), "Dense_3")
 
 
-def _poster(graph, x, params, stats):
+def _poster(graph, x, params, stats, _model):
     """`networks.Generator`."""
 
     def convolve(x, name):
@@ -242,7 +244,7 @@ def _poster(graph, x, params, stats):
 def _folded(kernel, norm, stats):
     """A kernel (..., outputs) and a bias that do what the kernel and the batch norm after it did."""
     norm, stats = norm["BatchNorm_0"], stats["BatchNorm_0"]
-    gain = np.asarray(norm["scale"]) / np.sqrt(np.asarray(stats["var"]) + _EPSILON)
+    gain = np.asarray(norm["scale"]) / np.sqrt(np.asarray(stats["var"]) + EPSILON)
     return np.asarray(kernel) * gain, np.asarray(norm["bias"]) - np.asarray(stats["mean"]) * gain
 
 

@@ -109,4 +109,5 @@ def _to_rgb(image):
 
 def join_terms(*terms: str | None) -> str | None:
     """The terms of several sets of images as one text, each named once; None where none has any."""
-    return "; ".join(dict.fromkeys(term for term in terms if term)) or None
+    parts = [part for term in terms if term for part in term.split("; ")]
+    return "; ".join(dict.fromkeys(parts)) or None

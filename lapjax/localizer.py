@@ -5,27 +5,18 @@ From a file it needs NumPy, pillow and onnxruntime; nothing here imports JAX, bu
 
 import dataclasses
 import os
-import pathlib
 
 import numpy as np
 
-from lapjax import geometry
+from lapjax import geometry, shipped
 from lapjax.card import Card
-from lapjax.engines import Engine, open_file, open_run
-from lapjax.errors import LapjaxError, nearest
+from lapjax.engines import Engine, open_file
+from lapjax.errors import LapjaxError
 from lapjax.images import read_image
+from lapjax.living import open_run
 from lapjax.schemes import Scheme
 
-__all__ = ["Localizer", "Result", "shipped"]
-
-# The shipped model that is meant when none is named.
-DEFAULT = "face-68"
-_MODELS = pathlib.Path(__file__).with_name("models")
-
-
-def shipped() -> dict[str, pathlib.Path]:
-    """The models that come with lapjax: name -> file."""
-    return {path.stem: path for path in sorted(_MODELS.glob("*.onnx"))}
+__all__ = ["Localizer", "Result"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,14 +79,21 @@ class Localizer:
 
         Args:
           source: a file that `lapjax export` wrote, the --out of `lapjax train` (which needs JAX), or a name of
-            `shipped`; None is the default one.
+            `shipped.files`; None is the default one.
           threads: that onnxruntime may use; a tiny network is fastest on one.
 
         Raises:
           LapjaxError: there is no such thing, or it is of another kind.
+
+        Warns:
+          TermsWarning: a shipped model's training data bind its use.
         """
-        path = _find(source)
-        return cls(*(open_run(path) if path.is_dir() else open_file(path, threads=threads)))
+        path = shipped.find(source)
+        if path.is_dir():
+            return cls(*open_run(path))
+        card, engine = open_file(path, threads=threads)
+        shipped.tell_terms(path, card.provenance)
+        return cls(card, engine)
 
     def __repr__(self) -> str:
         return (
@@ -161,27 +159,6 @@ class Localizer:
         }
         confidence = np.float32(found["confidence"]) if "confidence" in found else None
         return Result(np.float32(points), lengths["scale"], self.names, lengths["radius"], confidence)
-
-
-def _find(source) -> pathlib.Path:
-    known = shipped()
-    if source is None:
-        if DEFAULT not in known:
-            raise LapjaxError(
-                "lapjax ships no trained weights yet: name a file that `lapjax export` wrote, or a run directory"
-            )
-        return known[DEFAULT]
-    if not isinstance(source, str | os.PathLike):
-        raise LapjaxError(f"load: {source!r} is no file, no run directory and no name of a shipped model")
-    path = pathlib.Path(source)
-    if path.exists():
-        return path
-    if str(source) in known:
-        return known[str(source)]
-    raise LapjaxError(
-        f"no file or run directory {source}, and no shipped model of that name{nearest(str(source), known)}; "
-        f"there are {', '.join(known) or 'none yet'}"
-    )
 
 
 def _pixels(image) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from lapjax import shipped
 from lapjax.errors import LapjaxError
 from lapjax.options import File, Folder, Name, check_place, console
 
@@ -43,7 +44,7 @@ def evaluate(
     the true points. Two files are matched by `image` where both have it, else row by row.
 
     Args:
-      run: the --out of `lapjax train`
+      run: the --out of `lapjax train`, an ONNX file of `lapjax export` or a shipped model's name
       predictions: a file of predictions to score instead of a run
       truth: the file with their `ground_truth`
       scheme: what the points are: 300w, aflw, wflw, cofw, five or a JSON file; a prepared set knows
@@ -171,6 +172,7 @@ def calibrate(
     split: str = "calibration",
     level: float = 0.9,
     tolerance: float = 0.05,
+    out: File = None,
     data_dir: Folder = None,
 ) -> None:
     """Fits the confidence of a trained run on held-out faces and keeps it there: a radius in px for
@@ -178,26 +180,44 @@ def calibrate(
     the set has a split named calibration.
 
     The radius holds the true point of a new image from the same source 9 times in 10, on average
-    over images and landmarks. It promises nothing of images from elsewhere.
+    over images and landmarks. It promises nothing of images from elsewhere, so calibrate an
+    exported file or a shipped model on faces like yours:
+
+      lapjax calibrate face-68 --dataset mine --out mine.onnx
 
     Args:
-      run: the --out of `lapjax train`
+      run: the --out of `lapjax train`, an ONNX file of `lapjax export` or a shipped model's name
       dataset: a prepared set or a pack (*.npz); the one it was trained on by default
       split: of that set; neither the one that trained the run nor the one that chose its checkpoint
       level: the probability that the radius is to hold
       tolerance: the error that counts as close, over sqrt(width * height) of the face's box
+      out: the file to write, of a file or a shipped model, which stays as it is
       data_dir: where prepared sets lie; $LAPJAX_DATA_DIR or ~/.cache/lapjax by default
     """
-    from lapjax.trust import calibrate_run
+    from lapjax import engines, trust
+    from lapjax.export import export
 
+    place = shipped.find(run)
+    if place.is_dir() and out is not None:
+        raise LapjaxError(f"a run keeps its confidence itself: leave --out {out} out")
+    if not place.is_dir() and out is None:
+        raise LapjaxError(
+            f"{run} is a file, which stays as it is: say with --out where the calibrated one goes"
+        )
+    if out is not None:
+        check_place(out, "--out")
     with console(stderr=True).status(f"calibrating {run}"):
-        found = calibrate_run(
+        found = trust.calibrate_run(
             run, dataset=dataset, split=split, data_dir=data_dir, level=level, tolerance=tolerance
         )
+        if out is not None:
+            card, _ = engines.open_file(place)
+            export(run, out, precision=card.precision, calibration=found, check=False, data_dir=data_dir)
     for note in found.notes:
         print(f"note: {note}")
     print(
-        f"{run}: confidence fitted on {found.images} images; `lapjax evaluate {run} --split test` says what it is worth"
+        f"{out or run}: confidence fitted on {found.images} images; `lapjax evaluate {out or run} --split test` says what "
+        "it is worth"
     )
 
 
@@ -218,7 +238,7 @@ def report(
       lapjax report runs/laplacekl runs/sam --split validation --out report.html
 
     Args:
-      runs: the --out of each `lapjax train`
+      runs: the --out of each `lapjax train`, ONNX files or shipped models
       out: the .html to write
       dataset: a prepared set or a pack (*.npz); the one that the first run was trained on by default
       split: of that set

@@ -149,12 +149,13 @@ class Separable(nn.Module):
 class FastGenerator(nn.Module):
     """A depthwise-separable residual encoder-decoder with heatmaps at a quarter of the input's side.
 
-    Stem of c channels at stride 2; stages of 2c, 4c and 6c at strides 4, 8 and 16 with 2, 5 and 5 separable
-    blocks; two additive skips on the way back to stride 4. Named sizes are in `recipes.FAST_CHANNELS`.
+    Stem of c channels at stride 2; stages of 2c, 4c and 6c at strides 4, 8 and 16, each of some separable blocks; two
+    additive skips on the way back to stride 4. Named sizes are in `recipes.FAST_SIZES`.
     """
 
     landmarks: int
     channels: int = 24
+    blocks: tuple[int, int, int] = (2, 5, 5)
     dropout: float = 0.0
     dtype: Any = jnp.float32
     axis: str | None = None
@@ -173,7 +174,7 @@ class FastGenerator(nn.Module):
         x = nn.Dense(self.channels, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(x)
         x = nn.relu(Norm(self.dtype, self.axis)(x, train=train))
         skips = []
-        for factor, blocks in ((2, 2), (4, 5), (6, 5)):
+        for factor, blocks in zip((2, 4, 6), self.blocks, strict=True):
             for index in range(blocks):
                 x = block(x, factor * self.channels, 2 if index == 0 else 1)
             skips.append(x)

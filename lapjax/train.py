@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from lapjax import augment, data, game, metrics
-from lapjax.checkpoints import RunDirectory
+from lapjax.checkpoints import RunDirectory, load_run
 from lapjax.config import Config
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
@@ -133,6 +133,7 @@ def train(
     if config.uses_unlabelled:
         placement.check(unlabelled_batch_size=config.unlabelled_batch_size)
     faces = _load(config, data_dir, scheme)
+    start = load_run(config.start) if config.start else None
     info = {
         "labelled": len(faces.labelled),
         "validation": len(faces.validation),
@@ -141,9 +142,10 @@ def train(
         "chip_factor": faces.labelled.meta["chip_factor"],
         "terms": faces.labelled.meta.get("terms"),
         "unlabelled_terms": faces.unlabelled.meta.get("terms") if faces.unlabelled else None,
+        "start_terms": start.terms if start else None,
     }
     directory = RunDirectory(out)
-    loop = _Loop(config, faces, placement, directory, log_every, report or (lambda line: None))
+    loop = _Loop(config, faces, start, placement, directory, log_every, report or (lambda line: None))
     opened = directory.open_for_training(config, faces.labelled.scheme, info, resume=resume)
     with contextlib.ExitStack() as stack:
         on_first(lambda: stack.enter_context(opened))
@@ -178,7 +180,7 @@ class _Signals:
 
 
 class _Loop:
-    def __init__(self, config, faces, placement, directory, log_every, report):
+    def __init__(self, config, faces, start, placement, directory, log_every, report):
         self.config, self.placement, self.directory = config, placement, directory
         self.log_every, self.report = log_every, report
         per_epoch = len(faces.labelled) / config.batch_size
@@ -194,6 +196,12 @@ class _Loop:
             faces.unlabelled.meta["chip_factor"] if faces.unlabelled else None,
             placement.axis,
         )
+        self.fresh = game.init(jax.random.key(config.seed), self.players)
+        if start:
+            try:
+                self.fresh = game.start_from(self.fresh, start.variables)
+            except LapjaxError as error:
+                raise LapjaxError(f"cannot start from {config.start}: {error}") from error
         self.compiled: set[Callable] = set()
         self.labelled = data.source(faces.labelled, config.batch_size, config.seed, put=placement.put)
         self.unlabelled = None
@@ -248,7 +256,8 @@ class _Loop:
 
     def _begin(self) -> game.State:
         """A fresh state, or that of the last checkpoint with the log and the best model rewound to it."""
-        state, self.best = game.init(jax.random.key(self.config.seed), self.players), math.inf
+        state, self.best = self.fresh, math.inf
+        del self.fresh
 
         def resume():
             nonlocal state

@@ -49,7 +49,7 @@ def calibrate(run: Run, faces: Faces, *, level: float = 0.9, tolerance: float = 
 
 
 def calibrate_run(
-    directory: str | os.PathLike,
+    source: str | os.PathLike,
     *,
     dataset: str | None = None,
     split: str = "calibration",
@@ -59,8 +59,10 @@ def calibrate_run(
 ) -> Calibration:
     """Fits the confidence of a run directory's best model and keeps it there, as calibration.json; `load_run` reads it.
 
+    Of a file or a shipped model it is given back alone: `export` writes the file with it.
+
     Args:
-      directory: of the run.
+      source: the run directory, or what else `load_run` takes.
       dataset: a prepared set or a pack; the one it was trained on by default.
       split: of that set; not the one that trained the run, nor the one that chose its best checkpoint.
       data_dir: where prepared sets lie, see `data.data_directory`.
@@ -69,7 +71,7 @@ def calibrate_run(
     Raises:
       LapjaxError: as `calibrate`, `load_run` and `data.load`, and a split that the run has learned from.
     """
-    run = load_run(directory)
+    run = load_run(source)
     own = run.config.dataset if dataset is None else dataset
     learned = (run.config.train_split, run.config.validation_split)
     if own == run.config.dataset and split in learned:
@@ -78,7 +80,8 @@ def calibrate_run(
             "calibrate on one of its own, such as calibration"
         )
     found = calibrate(run, data.load(own, split, data_dir=data_dir), level=level, tolerance=tolerance)
-    save_calibration(found, pathlib.Path(directory) / CALIBRATION)
+    if pathlib.Path(source).is_dir():
+        save_calibration(found, pathlib.Path(source) / CALIBRATION)
     return found
 
 

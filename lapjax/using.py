@@ -1,4 +1,4 @@
-"""The commands that put a trained run to use, `export` and `locate`, as tyro reads them off each signature."""
+"""The commands that put a trained run to use, `export`, `locate` and `models`, as tyro reads them off each signature."""
 
 import json as json_
 from pathlib import Path
@@ -8,7 +8,7 @@ import tyro
 
 from lapjax.options import File, Flag, Folder, Name, check_place, console
 
-__all__ = ["export", "locate"]
+__all__ = ["export", "locate", "models"]
 
 
 def export(
@@ -29,7 +29,7 @@ def export(
     network on real faces before it is put in place.
 
     Args:
-      run: the --out of `lapjax train`
+      run: the --out of `lapjax train`, an ONNX file of lapjax or a shipped model's name
       format: onnx, which runs without JAX; jax, a program for jax.export
       precision: of the weights; float16 halves the file, int8 (onnx) halves it again
       out: the file to write; in DIR by default
@@ -121,3 +121,35 @@ def locate(
             f"In image px. The radius holds the true point {100 * localizer.level:g} % of the time; the confidence is the "
             f"probability of an error below {100 * localizer.tolerance:g} % of the box's size."
         )
+
+
+def models(*, json: Flag = False) -> None:
+    """Lists the trained networks that come with lapjax. Every command that takes a run directory
+    takes their names too; `lapjax.Localizer.load(NAME)` needs no more than NumPy, pillow and
+    onnxruntime.
+
+    Args:
+      json: as JSON, with all that was measured and how
+    """
+    from rich import box
+    from rich.table import Table
+
+    from lapjax import shipped
+
+    known = shipped.measured()
+    if json:
+        print(json_.dumps(known, indent=2))
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for head in ("model", "bytes", "parameters", "points", "input", "NME", "measured on"):
+        numbers = ("bytes", "parameters", "points", "input", "NME")
+        table.add_column(head, justify="right" if head in numbers else "left", no_wrap=True)
+    for name, said in known.items():
+        numbers = [f"{said[key]:,}" for key in ("bytes", "parameters", "landmarks")]
+        nme = said["nme"]
+        where = f"{nme['dataset']} {nme['split']}, {nme['images']} faces"
+        table.add_row(name, *numbers, f"{said['input_size']} px", f"{nme['percent']:.2f} %", where)
+    console().print(table)
+    print("NME: mean error over the inter-ocular distance, through the file, boxes from the true landmarks.")
+    for name, said in known.items():
+        print(f"{name}: {said['terms'] or 'free of terms of others'}")

@@ -56,9 +56,12 @@ def test_describe_a_run():
     made = card.describe(run_of(), name="a", precision="float16")
     assert (made.name, made.model, made.scheme, made.precision) == ("a", tiny.POSTER, tiny.EYES, "float16")
     said = made.provenance
-    assert (said["data"], said["faces"], said["terms"]) == ("tiny.npz train", 24, "for research")
+    assert (said["data"], said["terms"], said["info"]) == ("tiny.npz train", "for research", {"labelled": 24})
     assert "inter_ocular" in said["metric"] and "true" in said["box"]
-    assert (said["step"], said["seed"], said["loss"], said["unlabelled"]) == (7, 0, "laplace_kl", None)
+    trained = said["training"]
+    assert (said["step"], trained["seed"], trained["loss"]["name"]) == (7, 0, "laplace_kl")
+    assert (trained["dataset"], trained["unlabelled"]) == ("tiny.npz", "tiny.npz")
+    assert not {"model", "game", "start"} & trained.keys()
     assert len(said["weights_sha256"]) == 64
     assert card.describe(run_of(), name="a", calibrated=False).calibration is None
     assert card.describe(run_of(calibration=None), name="a").calibration is None

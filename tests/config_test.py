@@ -21,7 +21,7 @@ def test_recipes_survive_json(name):
 
 def test_every_field_survives_json():
     made = Config(
-        model=Model("poster", 0.25, 16, 96, 1.3, 2.0, 0.2, "bfloat16"),
+        model=Model("poster", 0.25, 16, (1, 2, 3), 96, 1.3, 2.0, 0.2, "bfloat16"),
         loss=Loss("gaussian_kl", "q||p", "sum", 0.5, 2.0, 8.0, 0.3),
         game=Game(True, 0.1, 0.5, "with", "literal", "gaussian", 2.0, 0.1, 1.0, 1e-3, (8, 16)),
         augment=Augmentation(False, 1.0, 0.1, 0.3, 0.2, False, 0.05, 0.4, 0.5, 0.6, 0.7),
@@ -32,6 +32,7 @@ def test_every_field_survives_json():
             "validation_split": "b",
             "train_limit": 7,
             "unlabelled": "c",
+            "start": "e",
         },
         **{"unlabelled_split": "d", "unlabelled_limit": 8, "batch_size": 9, "unlabelled_batch_size": 10},
         **{"epochs": 0.5, "seed": 3, "evaluate_every": 2.5, "placement": "pmap"},

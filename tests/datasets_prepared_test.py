@@ -59,7 +59,7 @@ def test_reads_a_set_of_somebody_else_by_name(tmp_path):
     write(tmp_path)
     assert prepared.splits("other", tmp_path) == {"train": 4, "test": 2}
     meta = prepared.meta("other", tmp_path, scheme=SCHEME)
-    assert (meta["dataset"], meta["chip_size"], meta["unlabelled"]) == ("other", 160, False)
+    assert (meta["dataset"], meta["chip_size"], meta["unlabelled"]) == ("other", 192, False)
     records = prepared.source("other", "train", tmp_path, scheme=SCHEME)
     assert len(records) == 4
     by_name = {record["name"]: record for record in records}
@@ -73,7 +73,7 @@ def test_reads_a_set_of_somebody_else_by_name(tmp_path):
     )
     np.testing.assert_allclose(back[:2], POINTS[:2], atol=1e-4)
     chip = read_image(record["image"])
-    assert chip.shape == (160, 160, 3)
+    assert chip.shape == (192, 192, 3)
     np.testing.assert_allclose(chip.reshape(-1, 3).mean(0), [200, 50, 0], atol=3)
 
 

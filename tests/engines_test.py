@@ -51,16 +51,6 @@ def test_an_onnx_file_without_calibration():
     assert card.calibration is None and engine(IMAGES, np.ones(2)).keys() == {"points", "scale"}
 
 
-def test_a_run_is_its_file(tmp_path):
-    card, engine = engines.open_run(tiny.save_run(tmp_path / "a", tiny.POSTER))
-    assert card.name == "a" and card.calibration is not None
-    same = engines.open_bytes(onnx_file().SerializeToString(), "a")[1](IMAGES, np.array([20.0, 20.0]))
-    for name, value in engine(IMAGES, np.array([20.0, 20.0])).items():
-        np.testing.assert_allclose(value, same[name], rtol=1e-3, atol=1e-4, err_msg=name)
-    bare = engines.open_run(tiny.save_run(tmp_path / "b", tiny.POSTER, calibrated=False))
-    assert bare[0].calibration is None and bare[1](IMAGES, np.ones(2)).keys() == {"points", "scale"}
-
-
 def broken_zip(**parts):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as file:
@@ -101,16 +91,12 @@ def test_refused(tmp_path, content):
         engines.open_file(tmp_path / "none.onnx")
     with pytest.raises(LapjaxError, match="threads 0 must be at least 1"):
         engines.open_bytes(content, "x", threads=0)
-    with pytest.raises(LapjaxError, match="is not a run"):
-        engines.open_run(tmp_path)
 
 
-def test_without_jax(tmp_path, monkeypatch, content):
+def test_without_jax(monkeypatch, content):
     properties = engines.open_bytes(content, "x")[0].to_properties()
     archive = broken_zip(card_json=json.dumps(properties), function_bin="x")
     monkeypatch.setitem(sys.modules, "jax", None)
-    with pytest.raises(LapjaxError, match=r"needs JAX: `pip install lapjax\[train\]`, or give a file"):
-        engines.open_run(tmp_path)
     with pytest.raises(LapjaxError, match="x.jax needs JAX: .*ask for the ONNX file"):
         engines.open_bytes(archive, "x.jax")
     assert engines.open_bytes(content, "x")[1](IMAGES, np.ones(2))["points"].shape == (2, 4, 2)

@@ -12,7 +12,7 @@ import pytest
 import tiny
 from tiny import compiler  # noqa: F401  (a fixture of the module)
 
-from lapjax import data, engines
+from lapjax import data, engines, living
 from lapjax.calibration import save_calibration
 from lapjax.checkpoints import CALIBRATION
 from lapjax.config import override
@@ -55,7 +55,7 @@ def test_float32_is_the_network(run, format):
     card, engine = engines.open_file(done.path)
     assert card == done.card
     assert card.scheme == tiny.EYES and card.provenance["terms"] == "none"
-    _, expected = engines.open_run(run)
+    _, expected = living.open_run(run)
     for count in (5, 1):
         for name, value in expected(IMAGES[:count], SIZES[:count]).items():
             found = engine(IMAGES[:count], SIZES[:count])[name]

@@ -12,16 +12,16 @@ SHELL = ["options", "measuring", "using", "commands"]
 
 # Everything under datasets/ is `datasets`. A new room finds its place here first.
 LAYERS = [
-    ["errors", "files", "config", "recipes", "schemes", "geometry", "images", "cpu"],
+    ["errors", "files", "config", "recipes", "schemes", "geometry", "images", "cpu", "shipped"],
     ["heatmaps", "losses", "metrics", "statistics", "convolutions"],
-    ["calibration", "confidence", "conformal", "card", "graph"],
+    ["calibration", "confidence", "conformal", "card", "graph", "engines"],
     ["networks"],
     ["packs", "data", "augment", "datasets"],
     ["scoring", "submissions"],
     ["supervision"],
     ["game", "sharding"],
-    ["checkpoints", "evaluate"],
-    ["boxes", "labelling", "stress", "trust", "views", "train", "engines"],
+    ["checkpoints", "evaluate", "restoring"],
+    ["boxes", "labelling", "stress", "trust", "views", "train", "living"],
     ["plots", "curves", "charts", "galleries", "progress", "tables", "export", "localizer"],
     ["quickstart", "report"],
     SHELL,
@@ -57,6 +57,7 @@ WITHOUT_JAX = {
     "card",
     "graph",
     "engines",
+    "living",
     "localizer",
 }
 PURE = {"heatmaps", "losses", "metrics", "statistics", "geometry", "convolutions"}

@@ -12,7 +12,7 @@ import tiny
 from PIL import Image
 from tiny import compiler  # noqa: F401  (a fixture of the module)
 
-from lapjax import augment, geometry, graph, localizer
+from lapjax import augment, geometry, graph
 from lapjax.card import Card
 from lapjax.datasets.photos import Photo
 from lapjax.datasets.records import make_record
@@ -195,25 +195,6 @@ def test_without_a_calibration_there_is_no_radius(tmp_path):
     for name in ("radius", "confidence"):
         with pytest.raises(LapjaxError, match=f"no calibration, hence no {name}: `lapjax calibrate DIR`"):
             getattr(found, name)
-
-
-def test_shipped_models_go_by_name(file, tmp_path, monkeypatch):
-    monkeypatch.setattr(localizer, "_MODELS", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(LapjaxError, match="ships no trained weights yet"):
-        Localizer.load()
-    with pytest.raises(LapjaxError, match="no shipped model of that name; there are none yet"):
-        Localizer.load("face-69")
-    for name in (localizer.DEFAULT, "other"):
-        (tmp_path / f"{name}.onnx").write_bytes(file.read_bytes())
-    assert localizer.shipped().keys() == {localizer.DEFAULT, "other"}
-    assert Localizer.load().names == Localizer.load("other").names == tiny.EYES.names
-    with pytest.raises(LapjaxError, match="did you mean 'face-68'?"):
-        Localizer.load("face-69")
-
-
-def test_nothing_shipped_is_missing_from_the_package():
-    assert all(path.suffix == ".onnx" for path in localizer.shipped().values())
 
 
 def test_a_file_needs_neither_jax_nor_anything_else(file, locate):

@@ -25,6 +25,7 @@ def test_a_recipe_for_every_row_and_width(base, label, loss):
         else:
             assert (found.model.network, found.model.stride) == ("fast", 4)
             assert found.model.channels == {"small": 16, "medium": 24, "large": 32}[base[5:]]
+            assert found.model.crop == 1.25 and found.model.input_size in (128, 160)
 
 
 @pytest.mark.parametrize("base", [*WIDTHS, "fast-medium", "toy"])

@@ -470,6 +470,37 @@ def test_other_faces_under_the_same_name_are_another_run(tmp_path):
         run(tiny.config(path), tmp_path / "run", resume=True)
 
 
+def test_starting_from_a_trained_run(whole, pack, tmp_path):
+    trained = load_run(whole)
+    config = tiny.config(pack, start=str(whole))
+    assert run(config, tmp_path / "a", stop_at=0).step == 0
+    run(config, tmp_path / "a", resume=True)
+    info = RunDirectory(tmp_path / "a").read()[2]
+    assert info["start_terms"] == trained.terms
+    losses = {
+        name: json.loads((place / "metrics.jsonl").read_text().splitlines()[0])["loss"]
+        for name, place in (("from it", tmp_path / "a"), ("fresh", whole))
+    }
+    assert losses["from it"] < losses["fresh"]
+
+
+def test_starting_where_one_cannot(whole, pack, tmp_path):
+    for changes, problem in [
+        ({"start": str(tmp_path / "none")}, "no file or run directory .*none"),
+        (
+            {"start": str(whole), "model": {"network": "fast"}},
+            "cannot start from .*: it is of another network",
+        ),
+        (
+            {"start": str(whole), "model": {"width": 1 / 32}},
+            "Conv_0.kernel has shape .*model.channels and model.width",
+        ),
+    ]:
+        with pytest.raises(LapjaxError, match=problem):
+            run(tiny.config(pack, **changes), tmp_path / "b")
+        assert not (tmp_path / "b").exists()
+
+
 def hide_an_eye(faces):
     visible = faces.visible.copy()
     visible[2, 0] = False

@@ -63,7 +63,7 @@ def test_without_a_calibration_or_a_check(run):
     "line, message",
     [
         ("export a --out .", "is a folder: give --out the name of a file"),
-        ("export none", "none is not a run: it has no config.json"),
+        ("export none", "no file or run directory none, and no shipped model"),
         ("export a --format jax --precision int8", "int8 is for ONNX"),
         ("locate none.onnx x.png --box 1 2 30 40", "no file or run directory none.onnx"),
         ("locate x.png x.png --box 1 2 30 40", "x.png is no ONNX file"),

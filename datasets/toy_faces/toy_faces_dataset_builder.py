@@ -22,6 +22,7 @@ class Builder(ChipBuilder, skip_registration=True):
 
     RELEASE_NOTES = {"1.0.0": "First release."}
     TERMS = TERMS
+    CHIP_SIZE = 160
     pkg_dir_path = tfds.core.Path(__file__).parent
 
     def __init__(self, *, source: str | os.PathLike | None = None, **settings):

@@ -1,0 +1,104 @@
+"""A run back from the ONNX file that it was exported to, so that a file does wherever a trained run is asked for.
+
+The batch norms are folded into the layers there and stay so: they come back as the identity.
+"""
+
+import os
+import pathlib
+
+import jax
+import numpy as np
+
+from lapjax import graph
+from lapjax.card import Card
+from lapjax.config import Config, from_dict, to_dict
+from lapjax.engines import open_bytes
+from lapjax.errors import LapjaxError
+from lapjax.game import make_generator
+
+__all__ = ["read"]
+
+
+def read(path: str | os.PathLike) -> tuple[Card, Config, dict]:
+    """The card, the configuration and the variables {"params", "batch_stats"} of a file that `lapjax export` wrote as ONNX.
+
+    The weights are the file's: rounded where its precision is not float32.
+
+    Raises:
+      LapjaxError: no such file, or not an ONNX file of lapjax.
+    """
+    try:
+        content = pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise LapjaxError(f"cannot read {path}: {error.strerror or error}; check the path") from error
+    if content[:2] == b"PK":
+        raise LapjaxError(
+            f"{path} is a JAX program, whose weights cannot be read: give the run or its ONNX file"
+        )
+    card, _ = open_bytes(content, str(path))
+    try:
+        config = from_dict(Config, card.provenance["training"] | {"model": to_dict(card.model)})
+    except (LapjaxError, KeyError, TypeError) as error:
+        raise LapjaxError(
+            f"{path}: its metadata do not say how it was trained ({error}); export it again"
+        ) from error
+    return card, config, _variables(content, card)
+
+
+def _variables(content: bytes, card: Card) -> dict:
+    import onnx
+
+    model, count = card.model, card.scheme.count
+    shapes = jax.eval_shape(
+        make_generator(model, count).init,
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((1, model.input_size, model.input_size, 3), np.float32),
+    )
+    # The graph of a network whose weights are their own numbers says where each of them went.
+    total = 0
+
+    def number(path, leaf):
+        nonlocal total
+        if path[-1].key in _IDENTITY:
+            return np.full(leaf.shape, _IDENTITY[path[-1].key])
+        total += leaf.size
+        return np.arange(total - leaf.size, total, dtype=np.float64).reshape(leaf.shape)
+
+    shapes = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+    numbers = jax.tree_util.tree_map_with_path(number, shapes)
+    places = _layers(graph.build(model, numbers, count))
+    values = _layers(onnx.load_from_string(content))
+    weights = np.full(total, np.nan, np.float32)
+    for place, value in zip(places, values, strict=True):
+        weights[np.rint(place).astype(int)] = value
+
+    def look_up(path, leaf):
+        known = path[-1].key in _IDENTITY
+        return np.float32(leaf) if known else weights[np.rint(leaf).astype(int)]
+
+    return jax.tree_util.tree_map_with_path(look_up, numbers)
+
+
+# Of a batch norm that does nothing.
+_IDENTITY = {"scale": 1.0, "mean": 0.0, "var": 1.0 - graph.EPSILON}
+
+
+def _layers(proto) -> list[np.ndarray]:
+    """The kernels and the biases of all convolutions in their order, as they are computed with."""
+    import onnxruntime
+    from onnx import helper
+
+    convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
+    names = [name for node in convolutions for name in node.input[1:]]
+    del proto.graph.output[:]
+    proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    inputs = {}
+    for each in session.get_inputs():
+        shape = [size if isinstance(size, int) else 1 for size in each.shape]
+        inputs[each.name] = np.zeros(shape, np.uint8 if each.type == "tensor(uint8)" else np.float32)
+    return session.run(names, inputs)
