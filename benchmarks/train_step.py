@@ -1,6 +1,8 @@
-"""The train step's throughput on this machine, and what huge pages and the depthwise convolution's own gradient add.
+"""The train step's throughput on this machine, what huge pages and the depthwise convolution's own gradient add, and
+the same network in PyTorch where that is installed.
 
     python benchmarks/train_step.py [--recipe fast-medium-laplacekl] [--rounds 3] [--json FILE]
+    python benchmarks/train_step.py --peer [--json FILE]       # ours beside PyTorch, both without augmentation
 
 Each setting runs in a process of its own, the settings alternating over the rounds; the median is printed with its
 ratio to the plainest setting. `outside` is the share of the wall time of a loop over steps (batch, send, dispatch)
@@ -21,17 +23,35 @@ SETTINGS = {
     "shifts, gradient written out": {"huge_pages": False, "depthwise": "ours"},
     "the same with huge pages": {"huge_pages": True, "depthwise": "ours"},
 }
+BESIDE = {
+    "PyTorch, compiled, float32": {"torch": "float32"},
+    "ours, float32": {"huge_pages": True, "depthwise": "ours", "bare": True},
+    "PyTorch, compiled, bfloat16": {"torch": "bfloat16"},
+    "PyTorch, compiled, float32, huge pages": {"torch": "float32", "huge_pages": True},
+    "ours, bfloat16": {"huge_pages": True, "depthwise": "ours", "bare": True, "dtype": "bfloat16"},
+}
 STEPS, PAIRS = 8, 8
 
 
-def measure(recipe: str, depthwise: str) -> dict:
-    """Images/s of a recipe's step in this process, on synthetic chips."""
+def measure(recipe: str, *, depthwise="ours", bare=False, dtype="float32", torch=None) -> dict:
+    """Images/s of a recipe's step in this process, on synthetic chips; `bare` without augmentation."""
+    if torch:
+        from torch_peer import images_per_second
+
+        from lapjax.recipes import get_recipe
+
+        config = get_recipe(recipe)
+        return {
+            "images_per_second": images_per_second(config.model, config.batch_size, torch),
+            "outside_percent": 0.0,
+        }
     import functools
 
     import jax
     import numpy as np
 
     from lapjax import convolutions, data, game, networks, sharding
+    from lapjax.config import override
     from lapjax.recipes import get_recipe
     from lapjax.schemes import get_scheme
 
@@ -41,12 +61,14 @@ def measure(recipe: str, depthwise: str) -> dict:
         networks.depthwise = lambda images, kernel, *, stride: convolutions._shifted_sum(
             images, kernel, stride
         )
-    config, scheme = get_recipe(recipe), get_scheme("300w")
+    config, scheme = override(get_recipe(recipe), model={"dtype": dtype}), get_scheme("300w")
+    if bare:
+        config = override(config, augment={"enabled": False})
     random = np.random.default_rng(0)
     count = 256
     faces = data.Faces(
-        images=random.integers(0, 256, (count, 160, 160, 3), np.uint8),
-        landmarks=random.uniform(40, 120, (count, 68, 2)).astype(np.float32),
+        images=random.integers(0, 256, (count, 192, 192, 3), np.uint8),
+        landmarks=random.uniform(45, 145, (count, 68, 2)).astype(np.float32),
         visible=np.ones((count, 68), bool),
         box=np.tile(np.float32([35, 35, 124, 124]), (count, 1)),
         image_to_chip=np.tile(np.eye(2, 3, dtype=np.float32), (count, 1, 1)),
@@ -56,7 +78,7 @@ def measure(recipe: str, depthwise: str) -> dict:
         meta={
             "dataset": "noise",
             "split": "train",
-            "chip_size": 160,
+            "chip_size": 192,
             "chip_factor": 1.8,
             "unlabelled": False,
         },
@@ -94,18 +116,21 @@ def main() -> None:
     parser.add_argument("--recipe", default="fast-medium-laplacekl")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json")
-    parser.add_argument("--depthwise", help=argparse.SUPPRESS)
+    parser.add_argument("--peer", action="store_true", help="ours beside PyTorch")
+    parser.add_argument("--setting", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.depthwise:
-        print(json.dumps(measure(args.recipe, args.depthwise)))
+    if args.setting:
+        print(json.dumps(measure(args.recipe, **args.setting)))
         return
-    found = {name: [] for name in SETTINGS}
+    settings = BESIDE if args.peer else SETTINGS
+    found = {name: [] for name in settings}
     for _ in range(args.rounds):
-        for name, setting in SETTINGS.items():
+        for name, setting in settings.items():
             environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
-            if setting["huge_pages"]:
+            if setting.get("huge_pages"):
                 environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
-            command = [sys.executable, __file__, "--recipe", args.recipe, "--depthwise", setting["depthwise"]]
+            own = {key: value for key, value in setting.items() if key != "huge_pages"}
+            command = [sys.executable, __file__, "--recipe", args.recipe, "--setting", json.dumps(own)]
             output = subprocess.run(
                 command, env=environment, capture_output=True, text=True, check=True
             ).stdout
