@@ -132,7 +132,7 @@ def _measure(name, cell, args) -> dict:
         card = lapjax.export(directory, path, precision="float16", data_dir=args.data_dir, name=name).card
         content = path.read_bytes()
         localizer = lapjax.Localizer.load(path)
-    test = "common" if SHIPPED[name] == "the300w" else "test"
+    test = args.split if SHIPPED[name] == "the300w" else "test"
     if test == "common":
         log_read(cell, by="benchmarks/ship.py", precision="float16", through="file")
     faces = lapjax.load(SHIPPED[name], test, data_dir=args.data_dir)
@@ -231,6 +231,7 @@ def main() -> None:
     parser.add_argument("--runs", default="runs", help="where the run directories are")
     parser.add_argument("--photographs", type=pathlib.Path, help="the folder that 300W was prepared from")
     parser.add_argument("--install", action="store_true", help="write lapjax/models from finished runs")
+    parser.add_argument("--split", choices=("common", "validation"), default="common", help="to measure on")
     parser.add_argument("--table", action="store_true", help="write the README's tables and stop")
     args = parser.parse_args()
     if args.table:

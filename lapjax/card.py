@@ -129,11 +129,15 @@ def describe(run, *, name: str, precision: str = "float32", calibrated: bool = T
 def _shareable(config) -> dict:
     """What a training was: without its network, which the card has, what it left off, and this machine's folders."""
     values = to_dict(config)
-    del values["model"]
+    del values["model"], values["placement"]
     if not config.game.adversary:
         del values["game"]
+    if not config.uses_unlabelled:
+        for name in ("semi", "unlabelled", "unlabelled_split", "unlabelled_limit", "unlabelled_batch_size"):
+            del values[name]
     for name in ("dataset", "unlabelled", "start"):
-        values[name] = values[name] and pathlib.Path(values[name]).name
+        if values.get(name):
+            values[name] = pathlib.Path(values[name]).name
     # Absent and None are the same: there is no field whose default is another.
     return {name: value for name, value in values.items() if value is not None}
 
@@ -142,11 +146,10 @@ def _usage(card) -> dict:
     """How to use the file without lapjax."""
     size, factor = card.model.input_size, card.model.crop
     usage = {
-        "images": f"uint8 (N, {size}, {size}, 3), RGB, a grey image three times, 0 to 255, which the graph maps to "
-        f"[-1, 1]: the square of side {factor:g} * max(w, h) at the centre of the face's box, scaled to {size} px, "
-        "bilinear with antialiasing, edges repeated outside the image; pixel centres at integers",
+        "images": f"uint8 (N, {size}, {size}, 3), RGB, 0 to 255: the square of side {factor:g} * max(w, h) at the centre "
+        f"of the face's box, scaled to {size} px, bilinear, antialiased, edges repeated; pixel centres at integers",
         "points": "float32 (N, K, 2), x and y in input px",
-        "scale": "float32 (N, K, 2), the Laplace scale b along x and y in input px",
+        "scale": "float32 (N, K, 2), the Laplace scale b along both, input px",
     }
     if card.calibration is not None:
         usage |= {
@@ -165,14 +168,16 @@ def _brief(scheme) -> dict:
 
 
 def _rounded(calibration: Calibration) -> Calibration:
-    """To six digits: what the graph computes with and what the card says are then the same numbers."""
+    """To four digits: what the graph computes with and what the card says are then the same numbers."""
 
-    def six(value):
+    def four(value):
         if isinstance(value, tuple):
-            return tuple(six(part) for part in value)
-        return float(f"{value:.6g}") if isinstance(value, float) and math.isfinite(value) else value
+            return tuple(four(part) for part in value)
+        return float(f"{value:.4g}") if isinstance(value, float) and math.isfinite(value) else value
 
-    return dataclasses.replace(calibration, **{name: six(value) for name, value in vars(calibration).items()})
+    return dataclasses.replace(
+        calibration, **{name: four(value) for name, value in vars(calibration).items()}
+    )
 
 
 def _digest(variables) -> str:
@@ -200,7 +205,7 @@ def _commit() -> str | None:
     root = pathlib.Path(__file__).parents[1]
     if not (root / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=16", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
     except (OSError, subprocess.CalledProcessError):

@@ -5,6 +5,7 @@ ONNX's own layout (N, C, H, W), batch norm folded into them, then the decoder of
 `calibration`.
 """
 
+import string
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,11 +16,13 @@ from lapjax.calibration import GRID_SHARE, LEAST, Calibration
 from lapjax.config import Model
 from lapjax.errors import LapjaxError
 
-__all__ = ["EPSILON", "build"]
+__all__ = ["EPSILON", "HALF", "build"]
 
 # The oldest that has all of it, and the file format of its time: onnxruntime 1.12 and later read it.
 _OPSET, _IR_VERSION = 17, 8
 EPSILON = 1e-5  # of flax's batch norm
+HALF = 127.5  # of the range of bytes
+_LETTERS = string.ascii_letters
 
 
 def build(
@@ -78,19 +81,25 @@ class _Graph:
 
     def __init__(self, precision, ranges):
         self._precision, self._ranges = precision, list(ranges)
-        self._nodes, self._weights, self._steps, self._biases = [], [], {}, []
+        self._nodes, self._weights, self._steps, self._biases = [], [], {}, {}
+        self._named = 0
         self.settled = []
 
     def node(self, op: str, *inputs, **attributes) -> str:
         """Adds an operator of ONNX; an input that is no name becomes a float32 constant."""
         names = [name if isinstance(name, str) else self.constant(name) for name in inputs]
-        # Short names: there are hundreds, and the file is to be small.
-        result = f"t{len(self._nodes)}"
+        result = self._name()
         self._nodes.append(helper.make_node(op, names, [result], **attributes))
         return result
 
+    def _name(self) -> str:
+        """A short one: there are hundreds, and the file is to be small."""
+        self._named += 1
+        rest, first = divmod(self._named - 1, len(_LETTERS))
+        return _LETTERS[first] + (_LETTERS[rest - 1] if rest else "")
+
     def constant(self, value, kind=np.float32) -> str:
-        name = f"c{len(self._weights)}"
+        name = self._name()
         self._weights.append(numpy_helper.from_array(np.asarray(value, kind), name))
         return name
 
@@ -110,8 +119,8 @@ class _Graph:
         else:
             # onnxruntime casts them once, when it loads the file, and computes in float32, as CPUs do it fast.
             weights = [self.node("Cast", self.constant(kernel, np.float16), to=TensorProto.FLOAT)]
-            weights.append(f"b{len(self._biases)}")
-            self._biases.append(bias)
+            weights.append(self._name())
+            self._biases[weights[-1]] = bias
         return self.node("Conv", x, *weights, **attributes)
 
     def _in_levels(self, kernel, bias, step):
@@ -142,18 +151,26 @@ class _Graph:
         """The biases kept as float16, in one constant: dozens of small ones would cost more than their numbers."""
         if not self._biases:
             return []
-        whole = self.constant(np.concatenate(self._biases), np.float16)
-        sizes = self.constant([len(bias) for bias in self._biases], np.int64)
-        names = [f"b{index}" for index in range(len(self._biases))]
+        whole = self.constant(np.concatenate(list(self._biases.values())), np.float16)
+        sizes = self.constant([len(bias) for bias in self._biases.values()], np.int64)
+        cast = self._name()
         return [
-            helper.make_node("Cast", [whole], ["b"], to=TensorProto.FLOAT),
-            helper.make_node("Split", ["b", sizes], names),
+            helper.make_node("Cast", [whole], [cast], to=TensorProto.FLOAT),
+            helper.make_node("Split", [cast, sizes], list(self._biases)),
         ]
 
     def finish(self, inputs: dict, outputs: dict) -> onnx.ModelProto:
         """The model, checked, with its inputs {name: (type, shape)} and its outputs {name: (result, shape)}."""
-        nodes = [helper.make_node("Identity", [x], [name]) for name, (x, _) in outputs.items()]
-        nodes = self._all_biases() + self._nodes + nodes
+        names = {}
+        for name, (x, _) in outputs.items():
+            if x in names:  # one result under two names
+                self._nodes.append(helper.make_node("Identity", [x], [name]))
+            else:
+                names[x] = name
+        nodes = self._all_biases() + self._nodes
+        for node in nodes:
+            for ends in (node.input, node.output):
+                ends[:] = [names.get(end, end) for end in ends]
         graph = helper.make_graph(
             nodes,
             "lapjax",
@@ -175,9 +192,9 @@ class _Graph:
 
 
 def _unit(graph, images):
-    """Bytes (N, S, S, 3) as [-1, 1] (N, 3, S, S)."""
+    """Bytes (N, S, S, 3) as [-127.5, 127.5] (N, 3, S, S); the first kernel has the factor that is missing to [-1, 1]."""
     x = graph.node("Cast", graph.node("Transpose", images, perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)
-    return graph.node("Sub", graph.node("Div", x, 127.5), 1.0)
+    return graph.node("Sub", x, HALF)
 
 
 def _fast(graph, x, params, stats, model):
@@ -205,7 +222,7 @@ def _fast(graph, x, params, stats, model):
 
     stem = params["Dense_0"]["kernel"]
     kernel, bias = _folded(stem.reshape(3, 3, 3, -1), params["Norm_0"], stats["Norm_0"])
-    x = relu(graph.convolve(x, kernel, bias, stride=2, pads=[0, 0, 1, 1]))
+    x = relu(graph.convolve(x, kernel / HALF, bias, stride=2, pads=[0, 0, 1, 1]))
     skips = []
     for count in model.blocks:
         for index in range(count):
@@ -220,8 +237,8 @@ def _fast(graph, x, params, stats, model):
 def _poster(graph, x, params, stats, _model):
     """`networks.Generator`."""
 
-    def convolve(x, name):
-        return leaky(graph.convolve(x, params[name]["kernel"], params[name]["bias"]))
+    def convolve(x, name, gain=1.0):
+        return leaky(graph.convolve(x, gain * np.asarray(params[name]["kernel"]), params[name]["bias"]))
 
     def dense(x, name):
         return graph.convolve(x, params[name]["kernel"][None, None], params[name]["bias"])
@@ -231,7 +248,7 @@ def _poster(graph, x, params, stats, _model):
 
     skips = []
     for index in range(4):
-        x = convolve(x, f"Conv_{index}")
+        x = convolve(x, f"Conv_{index}", 1.0 if index else 1 / HALF)
         skips.append(x)
         x = graph.settle(graph.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]))
     x = convolve(convolve(x, "Conv_4"), "Conv_5")
@@ -283,23 +300,25 @@ def _calibrate(graph, points, scale, calibration):
     square = node("Mul", scale, scale)
     if known.stride:
         place = node("Add", node("Div", points, float(known.stride)), 0.5 / known.stride - 0.5)
-        fraction = node("Sub", place, node("Floor", place))
+        fraction = node("Mod", place, 1.0, fmod=1)  # no point lies left of the first cell
         grid = node("Mul", node("Mul", fraction, node("Sub", 1.0, fraction)), 2.0 * known.stride)
         square = node("Relu", node("Sub", square, node("Mul", node("Mul", grid, grid), GRID_SHARE)))
     b = node("Sqrt", node("Add", node("ReduceMean", square, axes=[2], keepdims=0), LEAST**2))
-    # The mean b of each facial part, and of the image. Index types are the small ones, for the file's sake.
-    groups, place = np.unique(known.group, return_inverse=True)
-    members = place[:, None] == np.arange(len(groups))
-    group = graph.constant(place, np.int32)
-    part = node("MatMul", b, node("Cast", graph.constant(members, np.uint8), to=TensorProto.FLOAT))
-    part = node("Gather", node("Div", part, members.sum(axis=0)), group, axis=1)
+    # The mean b of each facial part, and of the image. Types are the small ones, for the file's sake.
+    groups, place, counts = np.unique(known.group, return_inverse=True, return_counts=True)
+    group = node("Cast", graph.constant(place, np.uint8), to=TensorProto.INT64)
+    members = node("OneHot", group, graph.constant(len(groups), np.int64), graph.constant([0, 1]), axis=-1)
+    part = node("MatMul", b, node("Div", members, counts))
     image = node("ReduceMean", b, axes=[1], keepdims=1)
-    error = np.asarray(known.offset)
-    for value, weight in zip((b, part, image), known.weights, strict=True):
-        error = node("Add", node("Mul", node("Log", value), weight), error)
-    error = node("Exp", error)
-    radius = node("Mul", error, node("Gather", np.asarray(known.quantile)[groups], group))
+    # The expected error, as a product of powers: in the unit in which the confidence is one of it alone.
     shape, unit = known.weibull
-    size = node("Unsqueeze", "box_size", graph.constant([1], np.int64))
-    reach = node("Div", node("Mul", size, known.tolerance / unit), error)
+    error = np.exp(known.offset) * unit / known.tolerance
+    for value, weight in zip((b, part, image), known.weights, strict=True):
+        power = node("Pow", value, weight)
+        if value == part:
+            power = node("Gather", power, group, axis=1)
+        error = node("Mul", power, error)
+    quantile = np.asarray(known.quantile)[groups] * known.tolerance / unit
+    radius = node("Mul", error, node("Gather", quantile, group))
+    reach = node("Div", node("Unsqueeze", "box_size", graph.constant([1], np.int64)), error)
     return radius, node("Sub", 1.0, node("Exp", node("Neg", node("Pow", reach, shape))))
