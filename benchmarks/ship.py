@@ -66,7 +66,8 @@ def cells(runs) -> dict[str, dict]:
         "small-ten": override(then, epochs=30.0, model={"crop": 1.25, "channels": 10}, **labelled),
         "small-sixteen": override(small, epochs=30.0),
     }
-    toy = override(get_recipe("toy-laplacekl"), model={"blocks": (2, 2, 2)})
+    drawn = {"blocks": (2, 2, 2), "input_size": 96, "crop": 1.25}
+    toy = override(get_recipe("toy-laplacekl"), model=drawn, epochs=48.0)
     large = get_recipe("fast-large-laplacekl")
     coarse = override(large, epochs=80.0, model={"input_size": 112})
     return {
@@ -85,14 +86,14 @@ def cells(runs) -> dict[str, dict]:
         "face-68-large": {
             f"face-68-large-s{seed}": override(
                 large,
-                epochs=60.0,
+                epochs=45.0,
                 seed=seed,
                 optimiser={"learning_rate": 4e-3},
                 start=str(pathlib.Path(runs) / f"face-68-large-112-s{seed}"),
             )
             for seed in range(SEEDS)
         },
-        "toy-68": {f"toy-68-s{seed}": override(toy, seed=seed) for seed in range(SEEDS)},
+        "toy-68": {"toy-68-s0": toy},
     }
 
 

@@ -1,4 +1,4 @@
-"""`lapjax export` and `lapjax locate`, from the command line to their last line."""
+"""`lapjax export`, `lapjax locate`, `lapjax models` and what takes their files, from the command line to their last line."""
 
 import json
 import shlex
@@ -9,7 +9,7 @@ import tiny
 from PIL import Image
 from tiny import compiler  # noqa: F401  (a fixture of the module)
 
-from lapjax import cli
+from lapjax import Localizer, cli, shipped
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +75,39 @@ def test_refused(run, line, message):
     status, out, err = run(line)
     assert status == 2 and out == "" and message in err.replace("\n", " ")
     assert "Traceback" not in err
+
+
+def test_models(run):
+    status, out, err = run("models")
+    assert status == 0, err
+    for name, said in shipped.measured().items():
+        (line,) = [line for line in out.splitlines() if line.split()[:1] == [name]]
+        assert f"{said['bytes']:,}" in line and f"{said['nme']['percent']:.2f} %" in line
+    assert json.loads(run("models --json")[1]) == shipped.measured()
+
+
+def test_a_file_is_calibrated_into_another(run, place):
+    assert run("export a --no-check --out c.onnx")[0] == 0
+    before = (place / "c.onnx").read_bytes()
+    options = "--dataset tiny.npz --split told --level 0.5"
+    status, out, err = run(f"calibrate c.onnx {options} --out d.onnx")
+    assert status == 0, err
+    assert "d.onnx: confidence fitted on 9 images" in out
+    assert (place / "c.onnx").read_bytes() == before
+    assert Localizer.load(place / "d.onnx").level == 0.5 and Localizer.load(place / "c.onnx").level == 0.9
+    assert "say with --out where" in run(f"calibrate c.onnx {options}")[2]
+    assert "leave --out e.onnx out" in run(f"calibrate a {options} --out e.onnx")[2]
+
+
+def test_a_file_does_where_a_run_is_asked_for(run, place):
+    assert run("export a --no-check --out c.onnx")[0] == 0
+    for line in (
+        "evaluate c.onnx --dataset tiny.npz --split validation",
+        "report c.onnx --dataset tiny.npz --split validation --out c.html",
+        "export c.onnx --dataset tiny.npz --precision float16",
+        "label c.onnx a --dataset tiny.npz --split unlabelled --out told.npz",
+        "boxes c.onnx --dataset tiny.npz --split unlabelled --out boxes.csv",
+    ):
+        status, _, err = run(line)
+        assert status == 0, f"{line}: {err}"
+    assert Localizer.load(place / "c.float16.onnx").card.precision == "float16"
