@@ -17,6 +17,7 @@ import json
 import pathlib
 import statistics
 import tempfile
+import warnings
 
 import numpy as np
 from foundation import run, whole
@@ -29,6 +30,7 @@ from lapjax import metrics
 from lapjax.checkpoints import load_run
 from lapjax.config import override
 from lapjax.cpu import with_huge_pages
+from lapjax.errors import TermsWarning
 from lapjax.images import read_image
 from lapjax.networks import parameter_count
 from lapjax.recipes import get_recipe
@@ -133,15 +135,15 @@ def _measure(name, cell, args) -> dict:
         card = lapjax.export(directory, path, precision="float16", data_dir=args.data_dir, name=name).card
         content = path.read_bytes()
         localizer = lapjax.Localizer.load(path)
-    test = args.split if SHIPPED[name] == "the300w" else "test"
+    photographed = SHIPPED[name] == "the300w"
+    test = args.split if photographed else "test"
     if test == "common":
         log_read(cell, by="benchmarks/ship.py", precision="float16", through="file")
     faces = lapjax.load(SHIPPED[name], test, data_dir=args.data_dir)
-    if test == "common":
-        images, boxes = [read_image(find(args.photographs / each)) for each in faces.name], faces.box
-    else:  # drawn faces are their chips
-        images, boxes = list(faces.images), faces.box
-    found = [localizer(image, box=box) for image, box in zip(images, boxes, strict=True)]
+    images = list(faces.images)  # drawn faces are their chips
+    if photographed:
+        images = [read_image(find(args.photographs / each)) for each in faces.name]
+    found = [localizer(image, box=box) for image, box in zip(images, faces.box, strict=True)]
     points, radius = np.array([each.points for each in found]), np.array([each.radius for each in found])
     where = lapjax.truth(faces)
     error = metrics.image_nme(points, where, faces.visible, faces.box, faces.scheme)
@@ -259,4 +261,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     with_huge_pages()
+    warnings.simplefilter("ignore", TermsWarning)
     main()
