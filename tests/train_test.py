@@ -493,7 +493,7 @@ def test_starting_where_one_cannot(whole, pack, tmp_path):
         ),
         (
             {"start": str(whole), "model": {"width": 1 / 32}},
-            "Conv_0.kernel has shape .*model.channels and model.width",
+            "Conv_0.bias has shape .*model.channels and model.width",
         ),
     ]:
         with pytest.raises(LapjaxError, match=problem):
