@@ -183,7 +183,11 @@ def draw(record: dict) -> None:
     """docs/frontier.png: the error against the file's size and against the time."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True)
     models = dict.fromkeys(said["model"] for said in record["rows"].values() if "model" in said)
-    for ax, key, label in ((axes[0], "bytes", "file (kB)"), (axes[1], "ms", "one face on one thread (ms)")):
+    sides = (
+        (axes[0], "bytes", "file (kB)", (100, 1_000, 10_000, 100_000)),
+        (axes[1], "ms", "one face on one thread (ms)", (0.3, 0.5, 1, 2, 4)),
+    )
+    for ax, key, label, ticks in sides:
         unit = 1e3 if key == "bytes" else 1.0
         for index, model in enumerate(models):
             found = [said for said in record["rows"].values() if said.get("model") == model]
@@ -196,8 +200,12 @@ def draw(record: dict) -> None:
         for name, said in record["rows"].items():
             if "model" not in said:
                 ax.plot(said[key] / unit, said["nme"], "x", color="#555555")
-                ax.annotate(name.partition(",")[0], (said[key] / unit, said["nme"]), fontsize=7, ha="right")
-        ax.set(xscale="log", xlabel=label)
+                place = (said[key] / unit, said["nme"])
+                apart = {"xytext": (-5, -3), "textcoords": "offset points"}
+                ax.annotate(name.partition(",")[0], place, fontsize=7, ha="right", **apart)
+        ax.set(xscale="log", xlabel=label, xticks=ticks, xlim=(0.6 * ticks[0], 1.6 * ticks[-1]))
+        ax.set_xticklabels([f"{tick:,g}" for tick in ticks])
+        ax.minorticks_off()
         ax.grid(alpha=0.25)
     axes[0].set_ylabel("NME on 300W common (%)")
     for mark, precision in zip("osv", PRECISIONS, strict=True):
