@@ -172,7 +172,7 @@ def _describe(name, file, best, seeds) -> dict:
         "scheme": card.scheme.name,
         "input_size": card.model.input_size,
         "precision": card.precision,
-        "terms": card.provenance["terms"],
+        "terms": None if SHIPPED[name] == "toy_faces" else card.provenance["terms"],  # of others
         "nme": {
             "percent": round(chosen["nme"], 4),
             "normaliser": metrics.primary_normaliser(card.scheme),

@@ -100,7 +100,7 @@ def _load_file(file, which) -> Run:
     if which != "best":
         raise LapjaxError(f"{file} holds one model: only a run directory has a last one besides the best")
     card, config, variables = read(file)
-    shipped.tell_terms(file, card.provenance)
+    shipped.tell_terms(file)
     said = card.provenance
     info = said["info"] | {"terms": said["terms"]}
     return Run(config, card.scheme, variables, said["step"], info, card.calibration)

@@ -92,7 +92,7 @@ class Localizer:
         if path.is_dir():
             return cls(*open_run(path))
         card, engine = open_file(path, threads=threads)
-        shipped.tell_terms(path, card.provenance)
+        shipped.tell_terms(path)
         return cls(card, engine)
 
     def __repr__(self) -> str:

@@ -45,7 +45,7 @@ def find(source: str | os.PathLike | None) -> pathlib.Path:
     raise LapjaxError(f"no file or run directory {name}, and no shipped model of that name: {hint}")
 
 
-def tell_terms(path: pathlib.Path, provenance: dict) -> None:
-    """Warns of the terms that a shipped model inherits from its training data, where it does."""
-    if path in files().values() and provenance["terms"]:
-        warnings.warn(f"{path.stem}: {provenance['terms']}", TermsWarning, stacklevel=3)
+def tell_terms(path: pathlib.Path) -> None:
+    """Warns of the terms that a shipped model inherits from the data of others, where it does."""
+    if path in files().values() and (terms := measured()[path.stem]["terms"]):
+        warnings.warn(f"{path.stem}: {terms}", TermsWarning, stacklevel=3)

@@ -53,9 +53,7 @@ def test_terms_are_told_on_load(name, recwarn):
         return
     with pytest.warns(TermsWarning, match="research") as told:
         locate = Localizer.load(name)
-    assert (
-        str(told[0].message) == f"{name}: {locate.card.provenance['terms']}" and told[0].filename == __file__
-    )
+    assert str(told[0].message) == f"{name}: {said['terms']}" and told[0].filename == __file__
     assert locate.card.provenance["terms"] == said["terms"] and locate.card.name == name
 
 
