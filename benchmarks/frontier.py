@@ -159,14 +159,14 @@ def write_table(record: dict) -> None:
     heads = ["network", "bytes", "parameters", "MACs", "ms", "NME, common", "failures > 8 %", ""]
     rows = []
     for name, said in record["rows"].items():
-        count, work = said["parameters"], said.get("multiplications")
+        count, work = said.get("parameters"), said.get("multiplications")
         rows.append(
             [
                 name,
-                f"{said['bytes']:,}",
+                f"{said['bytes']:,}" if said["bytes"] else "",
                 f"{count:,}" if count else "",
                 f"{work / 1e6:.1f} M" if work else "",
-                f"{said['ms']:.2f}",
+                f"{said['ms']:.2f}" if said["ms"] else "",
                 f"{said['nme']:.2f}",
                 f"{said['failures_over_8']:.1f} %",
                 said.get("note", ""),
@@ -198,7 +198,7 @@ def draw(record: dict) -> None:
                 ax.plot(said[key] / unit, said["nme"], mark, color=colour, markersize=5)
             ax.plot([], [], "o", color=colour, label=model)
         for name, said in record["rows"].items():
-            if "model" not in said:
+            if "model" not in said and said[key]:
                 ax.plot(said[key] / unit, said["nme"], "x", color="#555555")
                 place = (said[key] / unit, said["nme"])
                 apart = {"xytext": (-5, -3), "textcoords": "offset points"}
@@ -223,6 +223,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=pathlib.Path)
     parser.add_argument("--photographs", type=pathlib.Path)
     parser.add_argument("--repeats", type=int, default=300)
+    parser.add_argument("--sdm", type=pathlib.Path, help="what benchmarks/sdm.py found")
     parser.add_argument(
         "--table", action="store_true", help="write table and chart from the record, and stop"
     )
@@ -233,6 +234,14 @@ def main() -> None:
             parser.error("name run directories and --photographs")
         write_json(place, {"threads": 1, "repeats": args.repeats, "rows": measure(args)})
     record = json.loads(place.read_text())
+    if args.sdm:
+        log_read("supervised descent", by="benchmarks/sdm.py")
+        found = json.loads(args.sdm.read_text())
+        note = "menpofit 0.7.1, trained on the same 1,640 faces"
+        record["rows"]["Supervised descent"] = (
+            found["common"] | {"note": note} | dict.fromkeys(("bytes", "ms"))
+        )
+        write_json(place, record)
     write_table(record)
     draw(record)
 
