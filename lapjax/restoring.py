@@ -1,22 +1,25 @@
 """A run back from the ONNX file that it was exported to, so that a file does wherever a trained run is asked for.
 
-The batch norms are folded into the layers there and stay so: they come back as the identity.
+The batch norms are folded into the layers there: they come back as the identity, and `with_statistics` makes them work
+again for a training that goes on.
 """
 
 import os
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lapjax import graph
 from lapjax.card import Card
-from lapjax.config import Config, from_dict, to_dict
+from lapjax.config import Config, Model, from_dict, to_dict
 from lapjax.engines import open_bytes
 from lapjax.errors import LapjaxError
-from lapjax.game import make_generator
+from lapjax.game import landmark_count, make_generator
+from lapjax.networks import Norm
 
-__all__ = ["read"]
+__all__ = ["read", "with_statistics"]
 
 
 def read(path: str | os.PathLike) -> tuple[Card, Config, dict]:
@@ -77,6 +80,48 @@ def _variables(content: bytes, card: Card) -> dict:
         return np.float32(leaf) if known else weights[np.rint(leaf).astype(int)]
 
     return jax.tree_util.tree_map_with_path(look_up, numbers)
+
+
+def with_statistics(model: Model, variables: dict, images) -> dict:
+    """The same network, whose batch norms do nothing, with norms that have the statistics of images.
+
+    A training normalises by those of its batches, which would change a network whose norms are the identity at once.
+
+    Args:
+      model: what the variables are of.
+      variables: {"params", "batch_stats"} as `read` gives them.
+      images: (B, S, S, 3) in [-1, 1], like those of the training.
+    """
+    generator = make_generator(model, landmark_count(variables))
+
+    @jax.jit
+    def watch(variables, images):
+        _, seen = generator.apply(
+            variables,
+            images,
+            capture_intermediates=lambda module, _: isinstance(module, Norm),
+            mutable=["intermediates"],
+        )
+
+        def moments(out):
+            return jnp.mean(out, range(out.ndim - 1)), jnp.var(out, range(out.ndim - 1))
+
+        return jax.tree.map(moments, seen["intermediates"])
+
+    def settle(params, stats, seen):
+        if "BatchNorm_0" not in stats:
+            made = {name: settle(params[name], stats[name], seen[name]) for name in stats}
+            params = {**params, **{name: pair[0] for name, pair in made.items()}}
+            return params, {name: pair[1] for name, pair in made.items()}
+        mean, var = (np.asarray(value) for value in seen["__call__"][0])
+        norm = {"scale": np.sqrt(var + graph.EPSILON), "bias": mean}
+        before = mean - np.asarray(params["BatchNorm_0"]["bias"])
+        return {"BatchNorm_0": norm}, {"BatchNorm_0": {"mean": before, "var": var}}
+
+    if not variables["batch_stats"]:
+        return variables
+    params, stats = settle(variables["params"], variables["batch_stats"], watch(variables, images))
+    return {"params": params, "batch_stats": stats}
 
 
 # Of a batch norm that does nothing.

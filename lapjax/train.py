@@ -13,12 +13,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from lapjax import augment, data, game, metrics
-from lapjax.checkpoints import RunDirectory, load_run
+from lapjax import augment, data, game, metrics, shipped
+from lapjax.checkpoints import Run, RunDirectory, load_run
 from lapjax.config import Config
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import check_crop, predict
+from lapjax.restoring import with_statistics
 from lapjax.scoring import truth
 from lapjax.sharding import Placement, agree, from_first, on_first
 
@@ -153,6 +154,17 @@ def train(
         return loop.run(stop or signals.asked)
 
 
+def _startable(config: Config, start: Run, faces: Faces):
+    """The variables of the run to start from; of a file, whose batch norms are gone, with those of some faces."""
+    if shipped.find(config.start).is_dir():
+        return start.variables
+    few = np.asarray(faces.take(slice(64)).images)
+    crops = augment.crop(
+        few, *augment.no_landmarks(few), model=config.model, chip_factor=faces.meta["chip_factor"]
+    )
+    return with_statistics(start.config.model, start.variables, crops.images)
+
+
 class _Signals:
     """Remembers SIGINT and SIGTERM instead of dying of them, so that the step in hand is finished and saved."""
 
@@ -199,7 +211,7 @@ class _Loop:
         self.fresh = game.init(jax.random.key(config.seed), self.players)
         if start:
             try:
-                self.fresh = game.start_from(self.fresh, start.variables)
+                self.fresh = game.start_from(self.fresh, _startable(config, start, faces.labelled))
             except LapjaxError as error:
                 raise LapjaxError(f"cannot start from {config.start}: {error}") from error
         self.compiled: set[Callable] = set()

@@ -14,6 +14,8 @@ from lapjax.config import Game, override
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import predict
 from lapjax.export import export
+from lapjax.game import make_generator
+from lapjax.restoring import with_statistics
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +73,21 @@ def test_refused(run, tmp_path):
         load_run(file, which="last")
     with pytest.raises(LapjaxError, match="no file or run directory .*none"):
         load_run(pathlib.Path("runs/none"))
+
+
+def test_norms_with_statistics_are_the_same_network_and_can_be_trained(run, pack):
+    found = load_run(export(run, check=False).path)
+    model = found.config.model
+    generator = make_generator(model, tiny.EYES.count)
+    images = jax.random.uniform(jax.random.key(0), (16, 32, 32, 3), minval=-1.0, maxval=1.0)
+    folded = jax.device_put(found.variables)
+    made = jax.device_put(with_statistics(model, folded, images))
+    assert jax.tree.structure(made) == jax.tree.structure(folded)
+    plain = generator.apply(folded, images)
+    np.testing.assert_allclose(generator.apply(made, images), plain, atol=1e-3)
+    if model.network == "fast":
+        # In training each batch is normalised by its own statistics: with the identity's norms that is another network.
+        trained, _ = generator.apply(made, images, train=True, mutable=["batch_stats"])
+        np.testing.assert_allclose(trained, plain, atol=1e-2)
+        other, _ = generator.apply(folded, images, train=True, mutable=["batch_stats"])
+        assert np.abs(other - plain).mean() > 0.1
