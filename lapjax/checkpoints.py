@@ -75,20 +75,13 @@ def load_run(source: str | os.PathLike, *, which: str = "best") -> Run:
     directory = shipped.find(source)
     if not directory.is_dir():
         return _load_file(directory, which)
-    from lapjax.game import make_generator
+    from lapjax.game import variable_shapes
 
     with contextlib.closing(RunDirectory(directory)) as place:
         config, scheme, info = place.read()
         step, tree = place.restore(which)
-    size = config.model.input_size
-    shapes = jax.eval_shape(
-        make_generator(config.model, scheme.count).init,
-        jax.random.key(0),
-        jax.ShapeDtypeStruct((1, size, size, 3), np.float32),
-    )
-    shapes = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
     variables = tree if which == "best" else tree["average"]
-    _check_shapes(variables, shapes, place.path)
+    _check_shapes(variables, variable_shapes(config.model, scheme.count), place.path)
     file = place.path / CALIBRATION
     known = load_calibration(file) if which == "best" and file.exists() else None
     return Run(config, scheme, variables, step, info, known)

@@ -346,16 +346,12 @@ def recipes(*, json: Flag = False) -> None:
 
 def _parameter_counts() -> dict:
     """Model -> parameters of its generator for 68 landmarks, from shapes alone."""
-    import jax
-    import numpy as np
-
-    from lapjax.game import make_generator
+    from lapjax.game import variable_shapes
+    from lapjax.networks import parameter_count
     from lapjax.schemes import get_scheme
 
-    def count(model):
-        image = jax.ShapeDtypeStruct((1, model.input_size, model.input_size, 3), np.float32)
-        module = make_generator(model, get_scheme("300w").count)
-        shapes = jax.eval_shape(module.init, jax.random.key(0), image)["params"]
-        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
-
-    return {model: count(model) for model in {config.model for config in RECIPES.values()}}
+    landmarks = get_scheme("300w").count
+    return {
+        model: parameter_count(variable_shapes(model, landmarks)["params"])
+        for model in {config.model for config in RECIPES.values()}
+    }

@@ -17,7 +17,16 @@ import numpy as np
 from lapjax.card import Card
 from lapjax.errors import LapjaxError
 
-__all__ = ["CARD", "FUNCTION", "Engine", "demand_jax", "open_bytes", "open_file"]
+__all__ = [
+    "CARD",
+    "FUNCTION",
+    "Engine",
+    "demand_jax",
+    "open_bytes",
+    "open_file",
+    "read_file",
+    "start_session",
+]
 
 Engine = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 # What is in a JAX file, which is a zip archive.
@@ -34,11 +43,19 @@ def open_file(path: str | os.PathLike, *, threads: int = 1) -> tuple[Card, Engin
     Raises:
       LapjaxError: no such file, or as `open_bytes`.
     """
+    return open_bytes(read_file(path), str(path), threads=threads)
+
+
+def read_file(path: str | os.PathLike) -> bytes:
+    """The content of a file.
+
+    Raises:
+      LapjaxError: it cannot be read.
+    """
     try:
-        content = pathlib.Path(path).read_bytes()
+        return pathlib.Path(path).read_bytes()
     except OSError as error:
         raise LapjaxError(f"cannot read {path}: {error.strerror or error}; check the path") from error
-    return open_bytes(content, str(path), threads=threads)
 
 
 def open_bytes(content: bytes, name: str, *, threads: int = 1) -> tuple[Card, Engine]:
@@ -54,15 +71,20 @@ def open_bytes(content: bytes, name: str, *, threads: int = 1) -> tuple[Card, En
     return _open_onnx(content, name, threads)
 
 
-def _open_onnx(content, name, threads):
+def start_session(content: bytes, *, threads: int = 1):
+    """An onnxruntime session of an ONNX file's content, on so many threads of the CPU; raises what onnxruntime does."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _open_onnx(content, name, threads):
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = start_session(content, threads=threads)
         properties = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # onnxruntime's errors share no base class of their own
         raise LapjaxError(

@@ -35,6 +35,7 @@ __all__ = [
     "shrink",
     "start_from",
     "step",
+    "variable_shapes",
 ]
 
 
@@ -132,6 +133,13 @@ def init(key: jax.Array, players: Players) -> State:
         discriminator=discriminator,
         average=jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}),
     )
+
+
+def variable_shapes(model: Model, landmarks: int) -> dict:
+    """{"params", "batch_stats"} of a generator as shapes and types, without computing anything."""
+    image = jax.ShapeDtypeStruct((1, model.input_size, model.input_size, 3), jnp.float32)
+    shapes = jax.eval_shape(make_generator(model, landmarks).init, jax.random.key(0), image)
+    return {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
 
 
 def landmark_count(variables) -> int:

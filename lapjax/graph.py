@@ -308,16 +308,13 @@ def _calibrate(graph, points, scale, calibration):
     groups, place, counts = np.unique(known.group, return_inverse=True, return_counts=True)
     group = node("Cast", graph.constant(place, np.uint8), to=TensorProto.INT64)
     members = node("OneHot", group, graph.constant(len(groups), np.int64), graph.constant([0, 1]), axis=-1)
-    part = node("MatMul", b, node("Div", members, counts))
+    part = node("Gather", node("MatMul", b, node("Div", members, counts)), group, axis=1)
     image = node("ReduceMean", b, axes=[1], keepdims=1)
     # The expected error, as a product of powers: in the unit in which the confidence is one of it alone.
     shape, unit = known.weibull
     error = np.exp(known.offset) * unit / known.tolerance
     for value, weight in zip((b, part, image), known.weights, strict=True):
-        power = node("Pow", value, weight)
-        if value == part:
-            power = node("Gather", power, group, axis=1)
-        error = node("Mul", power, error)
+        error = node("Mul", node("Pow", value, weight), error)
     quantile = np.asarray(known.quantile)[groups] * known.tolerance / unit
     radius = node("Mul", error, node("Gather", quantile, group))
     reach = node("Div", node("Unsqueeze", "box_size", graph.constant([1], np.int64)), error)

@@ -5,7 +5,6 @@ again for a training that goes on.
 """
 
 import os
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +13,9 @@ import numpy as np
 from lapjax import graph
 from lapjax.card import Card
 from lapjax.config import Config, Model, from_dict, to_dict
-from lapjax.engines import open_bytes
+from lapjax.engines import open_bytes, read_file, start_session
 from lapjax.errors import LapjaxError
-from lapjax.game import landmark_count, make_generator
+from lapjax.game import landmark_count, make_generator, variable_shapes
 from lapjax.networks import Norm
 
 __all__ = ["read", "with_statistics"]
@@ -30,10 +29,7 @@ def read(path: str | os.PathLike) -> tuple[Card, Config, dict]:
     Raises:
       LapjaxError: no such file, or not an ONNX file of lapjax.
     """
-    try:
-        content = pathlib.Path(path).read_bytes()
-    except OSError as error:
-        raise LapjaxError(f"cannot read {path}: {error.strerror or error}; check the path") from error
+    content = read_file(path)
     if content[:2] == b"PK":
         raise LapjaxError(
             f"{path} is a JAX program, whose weights cannot be read: give the run or its ONNX file"
@@ -52,11 +48,6 @@ def _variables(content: bytes, card: Card) -> dict:
     import onnx
 
     model, count = card.model, card.scheme.count
-    shapes = jax.eval_shape(
-        make_generator(model, count).init,
-        jax.random.key(0),
-        jax.ShapeDtypeStruct((1, model.input_size, model.input_size, 3), np.float32),
-    )
     # The graph of a network whose weights are their own numbers says where each of them went.
     total = 0
 
@@ -67,8 +58,7 @@ def _variables(content: bytes, card: Card) -> dict:
         total += leaf.size
         return np.arange(total - leaf.size, total, dtype=np.float64).reshape(leaf.shape)
 
-    shapes = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
-    numbers = jax.tree_util.tree_map_with_path(number, shapes)
+    numbers = jax.tree_util.tree_map_with_path(number, variable_shapes(model, count))
     places = _layers(graph.build(model, numbers, count))
     values = _layers(onnx.load_from_string(content))
     weights = np.full(total, np.nan, np.float32)
@@ -130,18 +120,13 @@ _IDENTITY = {"scale": 1.0, "mean": 0.0, "var": 1.0 - graph.EPSILON}
 
 def _layers(proto) -> list[np.ndarray]:
     """The kernels and the biases of all convolutions in their order, as they are computed with."""
-    import onnxruntime
     from onnx import helper
 
     convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
     names = [name for node in convolutions for name in node.input[1:]]
     del proto.graph.output[:]
     proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = start_session(proto.SerializeToString())
     inputs = {}
     for each in session.get_inputs():
         shape = [size if isinstance(size, int) else 1 for size in each.shape]
