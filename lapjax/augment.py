@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from lapjax import geometry
 from lapjax.config import Augmentation, Model
 
-__all__ = ["Crops", "augment", "crop", "crop_matrices", "no_landmarks", "to_bytes", "unit"]
+__all__ = ["Crops", "augment", "crop", "crop_matrices", "no_landmarks", "place", "to_bytes", "unit"]
 
 
 class Crops(NamedTuple):
@@ -101,30 +101,54 @@ def augment(
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
     size = model.input_size
     base = crop_matrices(chips.shape[1], chip_factor, model)
-    # A label right of its mark must stay right of it in the mirrored image, not change sides.
-    lean = jnp.array([2 * config.mirror_lean * chips.shape[1] / chip_factor, 0.0])
 
-    def one(key, chip, points, seen, sure):
+    def one(key, chip):
         warp_key, flip_key, look_key = jax.random.split(key, 3)
         matrix = geometry.compose(_random_similarity(warp_key, size, config), base)
         if config.flip and flip is not None:
-            mirror = jax.random.bernoulli(flip_key)
-            order = jnp.array(flip, jnp.int32)
             mirrored = geometry.compose(jnp.array([[-1.0, 0, size - 1], [0, 1, 0]]), matrix)
-            matrix = jnp.where(mirror, mirrored, matrix)
-            if points.shape[0]:
-                points = jnp.where(mirror, points[order] - lean[None], points)
-                seen = jnp.where(mirror, seen[order], seen)
-                if sure is not None:
-                    sure = jnp.where(mirror, sure[order], sure)
+            matrix = jnp.where(jax.random.bernoulli(flip_key), mirrored, matrix)
         # Without the barrier XLA samples the chip again for every use of the image.
         image = jax.lax.optimization_barrier(_warp(unit(chip), matrix, size=size))
-        return _look(look_key, image, config), points, seen, sure, matrix
+        return _look(look_key, image, config), matrix
 
-    images, landmarks, visible, label_scale, matrices = jax.vmap(one)(
-        keys, chips, landmarks, visible, label_scale
-    )
-    return _scaled(_labelled(images, landmarks, visible, matrices, size), label_scale)
+    images, matrices = jax.vmap(one)(keys, chips)
+    crops = Crops(images, landmarks, visible, matrices)
+    lean = config.mirror_lean * chips.shape[1] / chip_factor
+    return place(crops, landmarks, visible, flip=flip, lean=lean, label_scale=label_scale)
+
+
+def place(
+    crops: Crops,
+    landmarks: Float[Array, "b k 2"],
+    visible: Bool[Array, "b k"],
+    *,
+    flip: tuple[int, ...] | None,
+    lean: float | Float[Array, ""] = 0.0,
+    label_scale: Float[Array, "b k"] | None = None,
+) -> Crops:
+    """Crops with other labels, as random crops would have had them.
+
+    Args:
+      crops: whose images and transforms are kept; those with a negative determinant are mirrored.
+      landmarks: chip px.
+      visible: which of them are labelled.
+      flip: the scheme's mirror permutation; None where nothing is mirrored.
+      lean: how far labels sit to the right of what they mark, chip px; see `Augmentation.mirror_lean`.
+      label_scale: of the landmarks, chip px, where models gave them.
+    """
+    matrices = crops.chip_to_input
+    if flip is not None and landmarks.shape[1]:
+        det = matrices[:, 0, 0] * matrices[:, 1, 1] - matrices[:, 0, 1] * matrices[:, 1, 0]
+        mirror, order = (det < 0)[:, None], jnp.array(flip, jnp.int32)
+        # A label right of its mark must stay right of it in the mirrored image, not change sides.
+        moved = landmarks[:, order] - 2 * lean * jnp.array([[[1.0, 0.0]]])
+        landmarks = jnp.where(mirror[..., None], moved, landmarks)
+        visible = jnp.where(mirror, visible[:, order], visible)
+        if label_scale is not None:
+            label_scale = jnp.where(mirror, label_scale[:, order], label_scale)
+    labelled = _labelled(crops.images, landmarks, visible, matrices, crops.images.shape[1])
+    return _scaled(labelled, label_scale)
 
 
 def _scaled(crops: Crops, label_scale) -> Crops:

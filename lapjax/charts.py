@@ -7,7 +7,7 @@ import numpy as np
 from lapjax.confidence import Reliability, Sparsification, auroc
 from lapjax.plots import CYCLE, DASHES, styled
 
-__all__ = ["failures", "intervals", "reliability", "sparsification", "stress"]
+__all__ = ["failures", "intervals", "reliability", "sparsification", "stress", "sweep"]
 
 _CHANCE = {"color": "#999999", "linewidth": 0.8, "linestyle": ":", "zorder": 1}
 
@@ -110,3 +110,29 @@ def stress(ax, limits, nme: Mapping[str, Sequence[float]], *, what: str) -> None
     ax.set(xlabel=what, ylabel="NME (%)", xlim=(min(limits), max(limits)))
     ax.set_ylim(0, 1.15 * max(map(max, nme.values())))
     ax.legend(loc="lower right")
+
+
+@styled
+def sweep(ax, found: Mapping[str, Mapping[float, Sequence[float]]], *, what: str, log: bool) -> None:
+    """NME against a setting, a line a method: the means, and as bars the ends of the seeds.
+
+    Args:
+      ax: Matplotlib axes.
+      found: NME in percent of each seed, by the setting, by the name of the method ("" for no legend).
+      what: the setting is, with its unit.
+      log: a logarithmic axis.
+    """
+    ticks = sorted({at for series in found.values() for at in series})
+    for name, series, style in _styles(found):
+        places = sorted(series)
+        means = np.array([np.mean(series[at]) for at in places])
+        low, high = (np.array([end(series[at]) for at in places]) for end in (min, max))
+        style["label"] = name or "_"
+        ax.errorbar(places, means, (means - low, high - means), marker="o", markersize=3, capsize=2, **style)
+    if log:
+        ax.set_xscale("log")
+    ax.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set(xlabel=what, ylabel="NME (%)")
+    if any(found):
+        ax.legend()

@@ -16,6 +16,7 @@ Commands (`lapjax COMMAND --help` says what each takes):
   boxes      the boxes that a run finds in unlabelled faces, to prepare them again
   label      the points that trained runs find in unlabelled faces, to train others on
   recipes    the recipes: networks, sizes, losses and what to expect
+  reproduce  the experiments of the paper and what followed them, as tables and figures
 
 From photos to a number:
 
@@ -79,6 +80,7 @@ COMMANDS = (
     "boxes",
     "label",
     "recipes",
+    "reproduce",
 )
 _HELP = ("-h", "--help")
 _show_warning = warnings.showwarning
@@ -94,7 +96,15 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:
         signal.signal(signal.SIGTERM, _terminate)
         warnings.showwarning = _note
-        if arguments[:1] in (["train"], ["evaluate"], ["calibrate"], ["boxes"], ["label"], ["report"]):
+        if arguments[:1] in (
+            ["train"],
+            ["evaluate"],
+            ["calibrate"],
+            ["boxes"],
+            ["label"],
+            ["report"],
+            ["reproduce"],
+        ):
             from lapjax.cpu import with_huge_pages
 
             with_huge_pages()

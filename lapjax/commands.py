@@ -10,6 +10,7 @@ import tyro
 
 from lapjax.config import Config
 from lapjax.errors import LapjaxError
+from lapjax.experiments import reproduce
 from lapjax.measuring import calibrate, compare, evaluate, report
 from lapjax.options import File, Flag, Folder, Name, Number, check_place, console
 from lapjax.recipes import RECIPES
@@ -27,6 +28,7 @@ __all__ = [
     "prepare",
     "recipes",
     "report",
+    "reproduce",
     "train",
 ]
 

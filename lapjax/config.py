@@ -160,13 +160,17 @@ class Semi:
 
     method: str = "none"
     """"labels": learn the points of trained models (`lapjax label` writes such faces), with a KL loss each as sure as
-    they were."""
+    they were. "teacher": agree, on augmented crops, with the moving average's points on the plain ones. "equivariance":
+    find the same points on an augmented crop as on the plain one."""
     weight: float = 1.0
     """Of its loss beside that of the labelled faces."""
+    ramp: float = 0.0
+    """The share of training over which the weight rises from next to nothing, as exp(-5 (1 - x)^2); 0: all at once."""
 
     def __post_init__(self):
-        _choose("semi", "method", self.method, ("none", "labels"))
+        _choose("semi", "method", self.method, ("none", "labels", "teacher", "equivariance"))
         _demand(self.weight >= 0, f"semi.weight {self.weight} must not be negative")
+        _demand(0 <= self.ramp <= 1, f"semi.ramp {self.ramp} must be in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -254,7 +258,7 @@ class Config:
     validation_split: str = "validation"
     """Of that set; it chooses the best checkpoint."""
     train_limit: int | None = None
-    """Only the first so many labelled faces."""
+    """Only so many of the labelled faces, drawn by the seed; fewer are among more of the same seed."""
     unlabelled: str | None = None
     """A set or pack of unlabelled faces, for the game or for `semi`."""
     unlabelled_split: str = "train"
@@ -299,6 +303,10 @@ class Config:
         _demand(
             self.semi.method == "none" or not self.game.adversary,
             f"semi.method {self.semi.method} and the game are two runs: turn one off",
+        )
+        _demand(
+            self.semi.method != "teacher" or self.optimiser.ema > 0,
+            "semi.method teacher learns from the moving average: give it an optimiser.ema above 0",
         )
 
     @property

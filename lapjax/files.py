@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from lapjax.errors import LapjaxError
 
-__all__ = ["read_json", "replacing"]
+__all__ = ["holding", "read_json", "replacing"]
 
 
 @contextlib.contextmanager
@@ -39,6 +39,36 @@ def replacing(
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+@contextlib.contextmanager
+def holding(path: str | os.PathLike, *, wait: bool = False) -> Iterator[bool]:
+    """`with holding(path) as ours`: a lock that one process holds at a time; the system frees it when its holder dies.
+
+    Args:
+      path: of the lock file, which stays.
+      wait: until the lock is free; else `ours` says whether it was.
+
+    Raises:
+      LapjaxError: the file cannot be written, or its file system knows no locks.
+    """
+    import fcntl  # no such thing on Windows, where files are read all the same
+
+    try:
+        lock = open(path, "w")  # noqa: SIM115
+    except OSError as error:
+        raise LapjaxError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        except OSError as error:
+            raise LapjaxError(
+                f"cannot lock {path}: {error.strerror or error}; choose a place on another file system"
+            ) from error
+        yield True
 
 
 def read_json(path: str | os.PathLike, make: Callable, *, what: str, remedy: str):

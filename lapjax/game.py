@@ -1,6 +1,6 @@
 """The min-max game as one pure step (eq. 4 and 5): G learns from labels, and from D's opinion of unlabelled faces.
 
-In place of D, the unlabelled faces may bring points of trained models to learn from (`Semi`).
+In place of D, the unlabelled faces may teach in other ways (`lapjax.semi`).
 
     players = Players.of(config, scheme, total_steps=..., ...)
     state = init(key, players)
@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from lapjax import augment, heatmaps, losses
+from lapjax import augment, heatmaps, losses, semi
 from lapjax.config import Config, Model
 from lapjax.errors import LapjaxError
 from lapjax.networks import Discriminator, FastGenerator, Generator
-from lapjax.supervision import label_scale, mean_over_devices, supervise, target_scale
+from lapjax.supervision import mean_over_devices, supervise, target_scale
 
 __all__ = [
     "Player",
@@ -192,13 +192,13 @@ def step(
     unlabelled_places=None,
     measure: bool = False,
 ) -> tuple[State, dict]:
-    """One step of supervised training, or with `unlabelled` one round of the game or of learning from models' labels.
+    """One step of supervised training, or with `unlabelled` one round of the game or with a lesson of theirs.
 
     Args:
       state: as `init` or the last step gave it.
       labelled: chips of this device: images (b, c, c, 3) uint8, landmarks (b, k, 2) chip px, visible (b, k).
-      unlabelled: the same of the unlabelled faces (b', c', c', 3); the game reads `images` alone, learning from models'
-        labels also landmarks, visible and scale (b', k).
+      unlabelled: the unlabelled faces (b', c', c', 3): `images`; for the lesson "labels" also landmarks, visible and
+        scale (b', k).
       players: the static description of the run.
       places: (b,) places of these faces in the global batch, for their random keys; 0 to b - 1 by default.
       unlabelled_places: (b',), likewise.
@@ -218,20 +218,22 @@ def step(
         label_key, **_columns(labelled), chip_factor=players.chip_factor, places=places, **shared
     )
     count, images = len(crops.images), crops.images
-    if unlabelled is not None:
-        if config.game.adversary:  # D judges what G makes of images alone
-            landmarks, visible = augment.no_landmarks(unlabelled["images"])
-            told = {"chips": unlabelled["images"], "landmarks": landmarks, "visible": visible}
-        else:
-            told = _columns(unlabelled) | {"label_scale": unlabelled["scale"]}
+    if unlabelled is not None and config.game.adversary:  # D judges what G makes of images alone
         faces = augment.augment(
             face_key,
-            **told,
+            unlabelled["images"],
+            *augment.no_landmarks(unlabelled["images"]),
             chip_factor=players.unlabelled_chip_factor,
             places=unlabelled_places,
             **shared,
         )
         images = jnp.concatenate([images, faces.images])
+    elif unlabelled is not None:
+        rules = semi.Rules(config, players.generator, players.flip, players.unlabelled_chip_factor, axis)
+        lesson = semi.lesson(
+            face_key, unlabelled, rules=rules, average=state.average, places=unlabelled_places
+        )
+        images = jnp.concatenate([images, lesson.images])
 
     def generate(params):
         return players.generator.apply(
@@ -248,9 +250,6 @@ def step(
     def learn(maps):
         return supervise(maps[:count], crops, config=config, t=t, axis=axis)
 
-    def learn_from_models(maps):
-        return supervise(maps[count:], faces, config=config, t=label_scale(config.loss, faces), axis=axis)
-
     (loss, metrics), pull = jax.value_and_grad(learn, has_aux=True)(maps)
     metrics = {"loss": loss, **metrics}
     discriminator = state.discriminator
@@ -260,8 +259,10 @@ def step(
             discriminator, push, opinion = _contest(state, maps, crops, images, players, game_key)
         else:
             name = "semi"
-            (value, means), push = jax.value_and_grad(learn_from_models, has_aux=True)(maps)
-            push = config.semi.weight * push
+            weight = semi.weight(config.semi, state.step, players.total_steps)
+            learn = jax.value_and_grad(lambda maps: lesson.loss(maps[count:]), has_aux=True)
+            (value, means), push = learn(maps)
+            push = weight * push
             opinion = {"semi_loss": value} | {f"semi_{key}": mean for key, mean in means.items()}
         metrics |= opinion
         if measure:

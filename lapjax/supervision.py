@@ -8,7 +8,7 @@ from lapjax import heatmaps, losses
 from lapjax.augment import Crops
 from lapjax.config import Config, Loss
 
-__all__ = ["label_scale", "mean_over_devices", "supervise", "target_scale"]
+__all__ = ["label_scale", "masked_mean", "mean_over_devices", "supervise", "target_scale"]
 
 
 def target_scale(loss: Loss, step, total_steps: int):
@@ -51,8 +51,8 @@ def supervise(
     guess = heatmaps.estimate(maps, beta=config.model.beta, stride=config.model.stride)
     values = _landmark_loss(config.loss, guess, crops.landmarks, t)
     extras = {"error": losses.sam(guess.points, crops.landmarks), "scale": guess.scale.mean(-1)}
-    means = {name: _masked_mean(value, crops.visible, axis) for name, value in extras.items()}
-    return _masked_mean(values, crops.visible, axis), means
+    means = {name: masked_mean(value, crops.visible, axis) for name, value in extras.items()}
+    return masked_mean(values, crops.visible, axis), means
 
 
 def mean_over_devices(tree, axis: str | None):
@@ -77,7 +77,7 @@ def _landmark_loss(loss: Loss, estimate: heatmaps.Estimate, target, t):
     )
 
 
-def _masked_mean(values, mask, axis):
+def masked_mean(values, mask, axis):
     """`losses.masked_mean` whose count is that of all devices, so that the mean over devices is the global one."""
     if axis is None:
         return losses.masked_mean(values, mask)

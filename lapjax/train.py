@@ -51,7 +51,7 @@ class _Faces:
 
 
 def _load(config: Config, data_dir, scheme) -> _Faces:
-    def load(name, split, limit=None, option=None, scheme=None):
+    def load(name, split, limit=None, option=None, scheme=None, drawn=False):
         probe = data.load(name, split, data_dir=data_dir, limit=1, scheme=scheme, encoded=True)
         count = data.splits(name, data_dir=data_dir)[split]
         if limit is not None and count < limit:
@@ -59,13 +59,16 @@ def _load(config: Config, data_dir, scheme) -> _Faces:
                 f"{name} has {count:,} faces in its split {split}, fewer than the {limit:,} that the run asks for: "
                 f"name a larger set, or say --{option} {count}"
             )
-        count = limit or count
-        encoded = count * math.prod(probe.images.shape[1:]) > data.RESIDENT_LIMIT
-        faces = data.load(name, split, data_dir=data_dir, limit=limit, scheme=scheme, encoded=encoded)
+        drawn = drawn and limit is not None
+        encoded = drawn or (limit or count) * math.prod(probe.images.shape[1:]) > data.RESIDENT_LIMIT
+        first = None if drawn else limit
+        faces = data.load(name, split, data_dir=data_dir, limit=first, scheme=scheme, encoded=encoded)
+        if drawn:
+            faces = faces.take(data.order(config.seed, 0, count, count=count)[:limit])
         check_crop(config.model, faces)
         return faces
 
-    labelled = load(config.dataset, config.train_split, config.train_limit, "train-limit", scheme)
+    labelled = load(config.dataset, config.train_split, config.train_limit, "train-limit", scheme, drawn=True)
     if not labelled.scheme.count:
         raise LapjaxError(
             f"{config.dataset} has no landmarks: train on a labelled set, and name this one with --unlabelled"
@@ -122,8 +125,8 @@ def train(
       scheme: for a TFDS set that lapjax did not prepare.
       log_every: steps between lines of metrics.jsonl; a resumed game needs the same to be bit-identical.
       report: called with every logged line, on the first process.
-      stop: asked before each step with its number; a signal's number ends the run with a checkpoint. By default
-        SIGINT and SIGTERM do. Several processes stop together, at a multiple of `log_every`, when one is asked.
+      stop: asked before each step with its number, besides SIGINT and SIGTERM; a signal's number ends the run with a
+        checkpoint. Several processes stop together, at a multiple of `log_every`, when one is asked.
 
     Raises:
       LapjaxError: bad data or options, before anything is written; a directory in use or of another run; a loss that
@@ -151,7 +154,7 @@ def train(
     with contextlib.ExitStack() as stack:
         on_first(lambda: stack.enter_context(opened))
         signals = stack.enter_context(_Signals())
-        return loop.run(stop or signals.asked)
+        return loop.run(lambda step: signals.number or (stop(step) if stop else None))
 
 
 def _startable(config: Config, start: Run, faces: Faces):
@@ -186,9 +189,6 @@ class _Signals:
         if self.number is not None:
             raise KeyboardInterrupt
         self.number = number
-
-    def asked(self, _step: int) -> int | None:
-        return self.number
 
 
 class _Loop:

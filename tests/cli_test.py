@@ -388,3 +388,59 @@ def test_train_stop_resume_evaluate(tmp_path):
     np.testing.assert_allclose(found[:, :2], points.min(axis=1), atol=0.02)
     np.testing.assert_allclose(found[:, 2:], points.max(axis=1), atol=0.02)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """What two cells of an experiment left."""
+    cells = {
+        name: {
+            "places": [[row, "5 %"]],
+            "seed": 0,
+            "validation": {"nme": nme},
+            "config": {"validation_split": "validation"},
+        }
+        for name, row, nme in (
+            ("supervised-5-s0", "labels alone", 6.0),
+            ("teacher-5-s0", "EMA teacher, consistency", 4.5),
+        )
+    }
+    content = {"experiment": "semisupervised", "budget": "small", "cells": cells}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "semisupervised.json").write_text(json.dumps(content))
+
+
+def test_reproduce_shows_what_is_there(recorded, tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- semisupervised --><!-- /semisupervised -->\n")
+    argv = ["reproduce", "semisupervised", "--show", "--seeds", "1", "--only", "*-5-s0", "--page", str(page)]
+    assert cli.main([*argv, "--figure", "a.png"]) == 0
+    out = capsys.readouterr().out
+    assert "supervised-5-s0                  6.000 % on validation\n" in out
+    assert "game-5-s0                        to do\n" in out and "supervised-20-s0" not in out
+    assert "| labels alone | EMA" not in out and "-25.0 %" in out
+    assert page.read_text().splitlines()[1:-1] == out.splitlines()[-len(page.read_text().splitlines()) + 2 :]
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size[0] > 500
+
+
+def test_reproduce_hands_over_what_it_takes(monkeypatch, capsys):
+    from lapjax import reproduce
+
+    given = {}
+
+    def call(name, **options):
+        given.update(options, name=name)
+        return reproduce.Progress(3, 9, 1, signal.SIGTERM)
+
+    monkeypatch.setattr(reproduce, "reproduce", call)
+    argv = "reproduce table1 --budget full --dataset a.npz --unlabelled none --only x* --minutes 9 --seeds 2"
+    assert cli.main(argv.split()) == 128 + signal.SIGTERM
+    assert capsys.readouterr().out == "3 of 9 cells are done, 1 in other processes\n"
+    wanted = {"name": "table1", "budget": "full", "dataset": "a.npz", "unlabelled": None, "only": "x*"}
+    assert wanted.items() <= given.items() and (given["minutes"], given["seeds"]) == (9.0, 2)
+
+
+def test_bad_requests_of_reproduce(refused):
+    assert "table1" in refused("reproduce", "tabel1")
+    assert "has no finished cell" in refused("reproduce", "table1", "--measure", "common")

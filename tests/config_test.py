@@ -6,7 +6,7 @@ import json
 import pytest
 
 from lapjax import config
-from lapjax.config import Augmentation, Config, Game, Loss, Model, Optimiser
+from lapjax.config import Augmentation, Config, Game, Loss, Model, Optimiser, Semi
 from lapjax.errors import LapjaxError
 from lapjax.recipes import RECIPES
 
@@ -24,6 +24,7 @@ def test_every_field_survives_json():
         model=Model("poster", 0.25, 16, (1, 2, 3), 96, 1.3, 2.0, 0.2, "bfloat16"),
         loss=Loss("gaussian_kl", "q||p", "sum", 0.5, 2.0, 8.0, 0.3),
         game=Game(True, 0.1, 0.5, "with", "literal", "gaussian", 2.0, 0.1, 1.0, 1e-3, (8, 16)),
+        semi=Semi("none", 0.5, 0.25),
         augment=Augmentation(False, 1.0, 0.1, 0.3, 0.2, False, 0.05, 0.4, 0.5, 0.6, 0.7),
         optimiser=Optimiser(0.1, 5, 0.2, 0.3, 0.0, 0.5),
         **{
@@ -92,6 +93,9 @@ def test_configurations_are_frozen():
         (Augmentation, "shift", [-0.1]),
         (Augmentation, "colour", [-0.1]),
         (Augmentation, "rotation_probability", [-0.1, 1.1]),
+        (Semi, "method", ["em"]),
+        (Semi, "weight", [-0.1]),
+        (Semi, "ramp", [-0.1, 1.1, float("nan")]),
         (Augmentation, "grey", [-0.1, 1.1]),
         (Augmentation, "blur", [-0.1, 1.1]),
         (Augmentation, "mirror_lean", [0.11, -0.2, float("nan")]),

@@ -2,11 +2,12 @@
 
 import errno
 import os
+import threading
 
 import pytest
 
 from lapjax.errors import LapjaxError
-from lapjax.files import read_json, replacing
+from lapjax.files import holding, read_json, replacing
 
 
 def names(folder):
@@ -72,3 +73,35 @@ def test_json_is_read_or_the_error_says_why(tmp_path):
     }.items():
         with pytest.raises(LapjaxError, match=message):
             read(name)
+
+
+def test_a_lock_has_one_holder(tmp_path):
+    with holding(tmp_path / "a.lock") as ours:
+        assert ours
+        with holding(tmp_path / "a.lock") as again:
+            assert not again
+    with holding(tmp_path / "a.lock") as ours:
+        assert ours
+
+
+def test_a_lock_can_be_waited_for(tmp_path):
+    order = []
+
+    def wait():
+        with holding(tmp_path / "a.lock", wait=True) as ours:
+            order.append(("second", ours))
+
+    second = threading.Thread(target=wait)
+    with holding(tmp_path / "a.lock", wait=True) as ours:
+        second.start()
+        order.append(("first", ours))
+    second.join(10)
+    assert order == [("first", True), ("second", True)]
+
+
+def test_a_lock_where_nothing_can_be_written(tmp_path):
+    with (
+        pytest.raises(LapjaxError, match="cannot write .*none/a.lock: No such file"),
+        holding(tmp_path / "none/a.lock"),
+    ):
+        pass

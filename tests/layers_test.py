@@ -8,22 +8,34 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-SHELL = ["options", "measuring", "using", "commands"]
+SHELL = ["options", "measuring", "using", "experiments", "commands"]
 
 # Everything under datasets/ is `datasets`. A new room finds its place here first.
 LAYERS = [
-    ["errors", "files", "config", "recipes", "schemes", "geometry", "images", "cpu", "shipped"],
+    [
+        "errors",
+        "files",
+        "pages",
+        "config",
+        "recipes",
+        "grids",
+        "schemes",
+        "geometry",
+        "images",
+        "cpu",
+        "shipped",
+    ],
     ["heatmaps", "losses", "metrics", "statistics", "convolutions"],
     ["calibration", "confidence", "conformal", "card", "graph", "engines"],
     ["networks"],
     ["packs", "data", "augment", "datasets"],
     ["scoring", "submissions"],
-    ["supervision"],
+    ["supervision", "semi"],
     ["game", "sharding"],
     ["checkpoints", "evaluate", "restoring"],
     ["boxes", "labelling", "stress", "trust", "views", "train", "living"],
     ["plots", "curves", "charts", "galleries", "progress", "tables", "export", "localizer"],
-    ["quickstart", "report"],
+    ["quickstart", "report", "reproduce", "findings"],
     SHELL,
     ["cli"],
     ["__main__"],

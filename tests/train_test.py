@@ -112,6 +112,18 @@ def test_the_logged_nme_is_that_of_the_checkpoint(whole, pack):
     assert logged == [pytest.approx(result["nme"]["inter_ocular"], rel=1e-6)]
 
 
+def test_fewer_labels_are_drawn_by_the_seed(pack):
+    training = importlib.import_module("lapjax.train")  # lapjax.train is the function
+
+    def names(**changes):
+        return training._load(tiny.config(pack, **changes), None, None).labelled.name.tolist()
+
+    every = names()
+    few, more = names(train_limit=5), names(train_limit=9)
+    assert len(set(few)) == 5 and more[:5] == few and set(more) < set(every)
+    assert set(names(train_limit=5, seed=1)) != set(few) != set(every[:5])
+
+
 CASES = {
     # Augmentation, batch statistics and the moving average are all state.
     "supervised": ({"model": {"network": "fast"}, "augment": {"enabled": True}}, (5,), 2),

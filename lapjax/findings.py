@@ -1,0 +1,200 @@
+"""What the records of `lapjax reproduce` say: tables for a page, the effect of each method over its baseline, a figure."""
+
+import math
+import statistics
+from collections.abc import Mapping
+
+from lapjax.errors import LapjaxError
+from lapjax.grids import SUPERVISED, Source, grid
+from lapjax.pages import spread, table
+
+__all__ = ["common_split", "draw", "effects", "numbers", "page"]
+
+# Table 1 of the poster as printed there: AFLW, and 300W common, challenging, full.
+PUBLISHED = {
+    "SDM, inter-pupil": ("5.43", "5.57", "15.40", "7.52"),
+    "CFSS, inter-pupil": ("2.17", "4.36", "7.56", "4.99"),
+    "RCSR": ("-", "4.01", "8.58", "4.90"),
+    "RCN+ (L+ELT)": ("1.59", "4.20", "7.78", "4.90"),
+    "CPM+SBR": ("2.14", "3.28", "7.58", "4.10"),
+    "SAM": ("2.26", "3.48", "7.39", "4.25"),
+    "SAM+D 10K": ("-", "3.34", "7.90", "4.23"),
+    "SAM+D 70K": ("-", "3.34", "8.17", "4.29"),
+    "LaplaceKL": ("1.97", "3.28", "7.01", "4.01"),
+    "LaplaceKL+D 10K": ("-", "3.26", "6.96", "3.99"),
+    "LaplaceKL+D 70K": ("-", "3.19", "6.87", "3.91"),
+}
+NOT_RUN = "not run"
+_FIGURES = {
+    "table1": "unlabelled faces",
+    "figure4": "",
+    "semisupervised": "labelled faces (%)",
+}
+
+
+def common_split(results: Mapping) -> str:
+    """common where every cell was measured on it, else validation."""
+    return "common" if all("common" in record for record in results["cells"].values()) else "validation"
+
+
+def numbers(results: Mapping, split: str) -> dict[tuple[str, str], dict[int, float]]:
+    """(row, column) -> seed -> NME in percent, of the cells that were measured on a split."""
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for record in results["cells"].values():
+        if split in record:
+            for row, column in record["places"]:
+                found.setdefault((row, column), {})[record["seed"]] = record[split]["nme"]
+    return found
+
+
+def _axes(experiment: str, budget: str, found) -> tuple[list[str], list[str]]:
+    """All rows and columns of an experiment in their order, those that nobody has run included."""
+    source = Source("any", 1_000_000, "any", faces=1_000_000)
+    places = [place for cell in grid(experiment, source, budget=budget, seeds=1) for place in cell.places]
+    places += found
+    columns = dict.fromkeys(column for _, column in places)
+    if experiment == "semisupervised":
+        columns = sorted(columns, key=lambda column: float(column.rstrip(" %")))
+    return list(dict.fromkeys(row for row, _ in places)), list(columns)
+
+
+def page(results: Mapping, split: str) -> list[str]:
+    """The Markdown lines of an experiment: its table, what each method gains, and for Table 1 what others published.
+
+    Args:
+      results: as `reproduce.read_results` gives them.
+      split: of whose errors.
+    """
+    experiment, budget = results["experiment"], results["budget"]
+    found = numbers(results, split)
+    rows, columns = _axes(experiment, budget, found)
+    if experiment == "figure4":
+        lines = [line for column in columns for line in (*_sweep(column, rows, found), "")][:-1]
+    else:
+        lines = table(
+            ["", *columns],
+            [[row, *(_cell(found.get((row, column))) for column in columns)] for row in rows],
+        )
+    gains = effects(results, split)
+    if gains:
+        heads = ["", "against", "", "seeds", "change of the NME", "95 % interval"]
+        lines += ["", *table(heads, gains)]
+    if experiment == "table1":
+        heads = ["as published, all 3,148 training faces", "AFLW", "common", "challenging", "full"]
+        lines += ["", *table(heads, [[name, *values] for name, values in PUBLISHED.items()])]
+    return [f"NME in percent, {split}, budget {budget}; ± over seeds.", "", *lines]
+
+
+def _sweep(column, rows, found) -> list[str]:
+    known = sorted((row for row in rows if (row, column) in found), key=float)
+    return table([column, *known], [["NME", *(_cell(found[row, column]) for row in known)]])
+
+
+def _cell(values: Mapping[int, float] | None) -> str:
+    if not values:
+        return NOT_RUN
+    return spread(list(values.values())) + (f" ({len(values)})" if len(values) > 1 else "")
+
+
+def baseline(experiment: str, row: str) -> str | None:
+    """The row that another is an addition to."""
+    if experiment == "semisupervised":
+        return SUPERVISED if row != SUPERVISED else None
+    if experiment == "table1":
+        before, plus, _ = row.partition("+")
+        if plus:
+            return before
+        return {"SAM": None, "LaplaceKL": "SAM"}.get(row, "LaplaceKL")
+    return None
+
+
+def effects(results: Mapping, split: str) -> list[list[str]]:
+    """What each row changes relative to its baseline, percent of the baseline's NME, over the seeds that both have.
+
+    The interval is Student's, for the mean of the seeds' own changes; with one seed there is none.
+
+    Returns:
+      rows of [row, baseline, column, seeds, change, interval].
+    """
+    found, lines = numbers(results, split), []
+    for (row, column), values in found.items():
+        against = baseline(results["experiment"], row)
+        base = found.get((against, column), {})
+        changes = [100 * (values[seed] / base[seed] - 1) for seed in sorted(values.keys() & base.keys())]
+        if changes:
+            lines.append(
+                [
+                    row,
+                    against,
+                    column,
+                    str(len(changes)),
+                    f"{statistics.mean(changes):+.1f} %",
+                    _interval(changes),
+                ]
+            )
+    return lines
+
+
+def _interval(values) -> str:
+    if len(values) < 2:
+        return "-"
+    from scipy import stats
+
+    mean, count = statistics.mean(values), len(values)
+    half = stats.t.ppf(0.975, count - 1) * statistics.stdev(values) / math.sqrt(count)
+    return f"{mean - half:+.1f} to {mean + half:+.1f} %"
+
+
+def draw(results: Mapping, split: str):
+    """The figure of an experiment: error against unlabelled faces, t and beta, or the share of labels.
+
+    Raises:
+      LapjaxError: an experiment that has no figure, or nothing to draw yet.
+    """
+    from matplotlib.figure import Figure
+
+    from lapjax import charts, plots
+
+    experiment = results["experiment"]
+    if experiment not in _FIGURES:
+        raise LapjaxError(f"{experiment} has no figure: one of {', '.join(_FIGURES)} has")
+    panels = {"table1": _by_faces, "figure4": _by_setting, "semisupervised": _by_labels}[experiment](
+        numbers(results, split)
+    )
+    panels = {name: series for name, series in panels.items() if series}
+    if not panels:
+        raise LapjaxError(f"no cell of {experiment} was measured on {split}: run it first")
+    figure = Figure(figsize=(plots.COLUMN, 3.0), layout="constrained")
+    for ax, (name, series) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        label = _FIGURES[experiment] or name
+        charts.sweep(ax, series, what=label, log=experiment != "table1")
+        if not _FIGURES[experiment]:
+            continue
+        ax.set_title(name)
+    return figure
+
+
+def _by_faces(found) -> dict:
+    panels: dict = {}
+    for (row, column), values in found.items():
+        loss, _, count = row.partition("+D ")
+        if loss in ("SAM", "LaplaceKL"):
+            faces = int(count.rstrip("K") or 0) * 1000
+            panels.setdefault(column, {}).setdefault(loss, {})[faces] = list(values.values())
+    return panels
+
+
+def _by_setting(found) -> dict:
+    panels: dict = {}
+    for (row, column), values in found.items():
+        panels.setdefault(column, {}).setdefault("", {})[float(row)] = list(values.values())
+    return panels
+
+
+def _by_labels(found) -> dict:
+    series: dict = {}
+    for (row, column), values in found.items():
+        series.setdefault(row, {})[float(column.rstrip(" %"))] = list(values.values())
+    return {"": series}

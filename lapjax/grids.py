@@ -1,0 +1,225 @@
+"""The experiments of `lapjax reproduce`: which networks are trained, how, and where their numbers go in a table.
+
+Each is a grid of cells, a cell one training. All seeds of a cell differ in everything random, the labelled faces drawn
+for a fraction of them included. Budgets: "small" for a CPU of two cores, "full" for one GPU.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from lapjax.config import Config, override
+from lapjax.errors import LapjaxError, nearest
+from lapjax.recipes import WIDTHS, get_recipe
+
+__all__ = ["BUDGETS", "Cell", "EXPERIMENTS", "Source", "grid"]
+
+BUDGETS = ("small", "full")
+SEEDS = 3
+LOSSES = {"sam": "SAM", "laplacekl": "LaplaceKL"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The faces of an experiment."""
+
+    dataset: str
+    """A prepared set or a pack, with the splits train and validation."""
+    labelled: int
+    """Faces in its split train."""
+    unlabelled: str | None = None
+    unlabelled_split: str = "train"
+    faces: int = 0
+    """Without labels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One training of an experiment."""
+
+    name: str
+    """Of its run directory and its record."""
+    places: tuple[tuple[str, str], ...]
+    """(row, column) of the tables that it fills; all seeds of a place are one number with its spread."""
+    config: Config
+    teacher: str | None = None
+    """The cell whose points for the unlabelled faces it learns, trained before it."""
+    extra: bool = False
+    """Trained only when it is asked for by name."""
+
+
+def grid(experiment: str, source: Source, *, budget: str = "small", seeds: int = SEEDS) -> list[Cell]:
+    """The cells of an experiment, in the order they are trained: teachers before their students, seed after seed.
+
+    Cells that need more unlabelled faces than there are are left out.
+
+    Raises:
+      LapjaxError: no such experiment or budget; fewer than one seed.
+    """
+    if experiment not in EXPERIMENTS:
+        hint = nearest(experiment, EXPERIMENTS, form="did you mean {!r}? ")
+        raise LapjaxError(f"unknown experiment {experiment!r}: {hint}there are {', '.join(EXPERIMENTS)}")
+    if budget not in BUDGETS:
+        raise LapjaxError(f"unknown budget {budget!r}: choose one of {', '.join(BUDGETS)}")
+    if seeds < 1:
+        raise LapjaxError(f"seeds {seeds} must be at least 1")
+    cells = []
+    for seed in range(seeds):
+        for cell in EXPERIMENTS[experiment](_Maker(source, budget, seed)):
+            needed = cell.config.unlabelled_limit if cell.config.uses_unlabelled else 0
+            if needed <= source.faces:
+                cells.append(cell)
+    return cells
+
+
+class _Maker:
+    """Makes the configurations of one budget and seed over the faces at hand."""
+
+    def __init__(self, source: Source, budget: str, seed: int):
+        self.source, self.budget, self.seed = source, budget, seed
+
+    def config(self, recipe: str, *, steps: int | None = None, limit: int | None = None, **changes) -> Config:
+        """A recipe on these faces, for `steps` steps; validated and saved five times on the way."""
+        config = override(get_recipe(recipe), dataset=self.source.dataset, seed=self.seed, **changes)
+        if limit is not None:
+            config = override(config, train_limit=limit)
+        if steps is not None:
+            config = override(config, epochs=steps * config.batch_size / (limit or self.source.labelled))
+        if self.budget == "full":
+            config = override(config, model={"dtype": "bfloat16"})
+        return override(config, evaluate_every=config.epochs / 5)
+
+    def beside(self, config: Config, count: int, **changes) -> Config:
+        """The same with so many unlabelled faces besides."""
+        source = self.source
+        name = source.unlabelled or "none"
+        return override(
+            config,
+            unlabelled=name,
+            unlabelled_split=source.unlabelled_split,
+            unlabelled_limit=count,
+            **changes,
+        )
+
+    def cell(self, name: str, places, config: Config, **more) -> Cell:
+        return Cell(f"{name}-s{self.seed}", tuple(places), config, **more)
+
+
+# The smallest fast network, at a resolution that leaves a cell minutes on a CPU.
+FAST = {"model": {"input_size": 96}}
+GAME_FACES = (3_000, 10_000, 13_000)
+LESSONS = {
+    "teacher": {"method": "teacher", "weight": 1.0, "ramp": 0.3},
+    "equivariance": {"method": "equivariance", "weight": 0.1, "ramp": 0.3},
+    "labels": {"method": "labels"},
+}
+
+
+def _table1(make: _Maker) -> list[Cell]:
+    """SAM and LaplaceKL, alone and in the game; other losses and directions; ELT."""
+    small = make.budget == "small"
+    networks = {
+        "poster 1/4" if small else "poster 1": (
+            "poster-1_4" if small else "poster-1",
+            {"steps": 2_000} if small else {},
+        ),
+        "fast": ("fast-small" if small else "fast-large", {"steps": 3_000, **FAST} if small else {}),
+    }
+    cells = []
+    for column, (recipe, how) in networks.items():
+        name, poster = column.partition(" ")[0], column.startswith("poster")
+        for loss, said in LOSSES.items():
+            alone = make.config(f"{recipe}-{loss}", **how)
+            cells.append(make.cell(f"{name}-{loss}", [(said, column)], alone))
+            for count in (10_000,) if poster and small else GAME_FACES:
+                played = make.beside(alone, count, game={"adversary": True})
+                row = f"{said}+D {count // 1000}K"
+                cells.append(make.cell(f"{name}-{loss}+d-{count // 1000}k", [(row, column)], played))
+        if poster:
+            continue
+        plain = make.config(f"{recipe}-laplacekl", **how)
+        others = {
+            "qp": ("LaplaceKL, KL(q‖p)", {"direction": "q||p"}),
+            "qp-annealed": (
+                "LaplaceKL, KL(q‖p), t falling from 8 px",
+                {"direction": "q||p", "target_start": 8.0},
+            ),
+            "nll": ("the likelihood, t to 0", {"name": "laplace_nll"}),
+            "gaussian": ("Gaussian KL", {"name": "gaussian_kl"}),
+        }
+        for label, (row, loss) in others.items():
+            cells.append(make.cell(f"{name}-{label}", [(row, column)], override(plain, loss=loss)))
+        moved = make.beside(plain, 10_000, semi=LESSONS["equivariance"])
+        cells.append(make.cell(f"{name}-elt-10k", [("LaplaceKL+ELT 10K", column)], moved))
+    return cells
+
+
+def _table2(make: _Maker) -> list[Cell]:
+    """The poster's network at its widths, both losses, alone and in the game; one seed."""
+    if make.seed:
+        return []
+    small, cells = make.budget == "small", []
+    for width in WIDTHS:
+        recipe = f"poster-{width.replace('/', '_')}"
+        for loss, said in LOSSES.items():
+            alone = make.config(f"{recipe}-{loss}", epochs=30.0)
+            name = f"{loss}-{width.replace('/', '_')}"
+            # Hours on a CPU.
+            extra = small and width == "1"
+            cells.append(make.cell(name, [(width, said)], alone, extra=extra))
+            played = make.beside(alone, 10_000, game={"adversary": True})
+            cells.append(make.cell(f"{name}+d-10k", [(width, f"{said}+D 10K")], played, extra=small))
+    return cells
+
+
+def _figure4(make: _Maker) -> list[Cell]:
+    """Sweeps of the target scale t and of beta through the recipe's own; one seed."""
+    if make.seed:
+        return []
+    plain = make.config("fast-small-laplacekl", steps=3_000, **FAST)
+    cells = []
+    for t in (0.3, 0.6, 1.2, 2.4, 4.8):
+        places = [(f"{t:g}", "t, input px")] + ([("1", "beta")] if t == plain.loss.target_scale else [])
+        cells.append(make.cell(f"t{t:g}", places, override(plain, loss={"target_scale": t})))
+    for beta in (0.1, 0.3, 3.0, 10.0):
+        cells.append(
+            make.cell(f"beta{beta:g}", [(f"{beta:g}", "beta")], override(plain, model={"beta": beta}))
+        )
+    return cells
+
+
+SUPERVISED, LARGER = "labels alone", "the larger network alone"
+
+
+def _semisupervised(make: _Maker) -> list[Cell]:
+    """Six ways to train one network on some of the labels and 10,000 faces without, in equal steps."""
+    how = {"steps": 2_000, **FAST} if make.budget == "small" else {"steps": 20_000}
+    # The most telling first.
+    cells = []
+    for percent in (5, 20, 100, 1, 10, 50):
+        limit = max(1, round(make.source.labelled * percent / 100))
+        column, more = f"{percent} %", {"extra": percent in (1, 10, 50)}
+        plain = make.config("fast-small-laplacekl", limit=limit, **how)
+
+        def add(label, row, config, teacher=None, column=column, more=more, percent=percent, cells=cells):
+            teacher = teacher and f"{teacher}-{percent}-s{make.seed}"
+            cells.append(make.cell(f"{label}-{percent}", [(row, column)], config, teacher=teacher, **more))
+
+        def lesson(name, plain=plain):
+            return make.beside(plain, 10_000, semi=LESSONS[name])
+
+        add("supervised", SUPERVISED, plain)
+        add("game", "LaplaceKL+D", make.beside(plain, 10_000, game={"adversary": True}))
+        add("equivariance", "ELT", lesson("equivariance"))
+        add("teacher", "EMA teacher, consistency", lesson("teacher"))
+        add("pseudo", "pseudo-labels, by their b", lesson("labels"), teacher="supervised")
+        add("larger", LARGER, make.config("fast-medium-laplacekl", limit=limit, **how))
+        add("distilled", "distilled from the larger network", lesson("labels"), teacher="larger")
+    return cells
+
+
+EXPERIMENTS: dict[str, Callable[[_Maker], list[Cell]]] = {
+    "table1": _table1,
+    "table2": _table2,
+    "figure4": _figure4,
+    "semisupervised": _semisupervised,
+}

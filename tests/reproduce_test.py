@@ -1,0 +1,215 @@
+"""An experiment goes on where it was left, keeps each record once, and reads a test set only when it is told to."""
+
+import csv
+import json
+import shutil
+import signal
+
+import pytest
+import tiny
+from tiny import compiler  # noqa: F401  (a fixture of the module)
+
+from lapjax import data, grids, reproduce
+from lapjax.checkpoints import load_run
+from lapjax.config import override
+from lapjax.errors import LapjaxError
+from lapjax.evaluate import evaluate
+from lapjax.files import holding
+from lapjax.grids import Cell
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory):
+    """A labelled pack, and one of faces without labels."""
+    folder = tmp_path_factory.mktemp("packs")
+    splits = {
+        "train": tiny.faces(8),
+        "validation": tiny.faces(5, "validation"),
+        "test": tiny.faces(6, "test"),
+    }
+    data.write_pack(folder / "faces.npz", splits)
+    data.write_pack(folder / "others.npz", {"train": tiny.faces(6, scheme="none")})
+    return folder / "faces.npz", folder / "others.npz"
+
+
+def cells(make):
+    """A teacher and its student, and one that is not trained unless it is named."""
+    base = tiny.config(make.source.dataset, unlabelled=None, epochs=1.0, seed=make.seed)
+    told = {"unlabelled": make.source.unlabelled, "unlabelled_limit": 6, "unlabelled_split": "train"}
+    return [
+        make.cell("alone", [("alone", "x")], base),
+        make.cell(
+            "student",
+            [("student", "x")],
+            override(base, **told, semi={"method": "labels"}),
+            teacher=f"alone-s{make.seed}",
+        ),
+        make.cell("rare", [("rare", "x")], override(base, loss={"name": "sam"}), extra=True),
+    ]
+
+
+@pytest.fixture
+def run(packs, tmp_path, monkeypatch):
+    monkeypatch.setitem(grids.EXPERIMENTS, "two", cells)
+    said = []
+
+    def call(**options):
+        where = {"results": tmp_path / "results", "runs": tmp_path / "runs"}
+        faces = {"dataset": packs[0], "unlabelled": packs[1], "seeds": 1}
+        return reproduce.reproduce("two", **(where | faces | options), report=said.append)
+
+    call.said, call.results, call.runs = said, tmp_path / "results", tmp_path / "runs" / "two"
+    return call
+
+
+@pytest.fixture(scope="module")
+def finished(packs, tmp_path_factory):
+    """Both cells, trained once."""
+    place = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(grids.EXPERIMENTS, "two", cells)
+        where = {"results": place / "results", "runs": place / "runs"}
+        done = reproduce.reproduce(
+            "two", **where, dataset=packs[0], unlabelled=packs[1], seeds=1, report=lambda line: None
+        )
+    assert done == reproduce.Progress(2, 2, 0, None)
+    return place
+
+
+def records(place):
+    return json.loads((place / "results" / "two.json").read_text())["cells"]
+
+
+def test_records_are_the_errors_of_the_runs(finished, packs):
+    found = records(finished)
+    assert list(found) == ["alone-s0", "student-s0"]
+    for name, record in found.items():
+        trained = load_run(finished / "runs" / "two" / name)
+        faces = data.load(packs[0], "validation")
+        wanted = evaluate(trained.config.model, trained.variables, faces)
+        assert record["validation"]["nme"] == pytest.approx(wanted["nme"]["inter_ocular"], rel=1e-6)
+        assert (record["seed"], record["labelled"], record["steps"]) == (0, 8, 2)
+        assert record["seconds"] > 0 and record["commit"] and record["machine"]["devices"] >= 1
+    assert found["student-s0"]["unlabelled"] == 6 and found["student-s0"]["teacher"] == "alone-s0"
+
+
+def test_the_errors_of_the_images_are_beside_them(finished):
+    with open(finished / "results" / "two-validation.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [f"validation/{i}" for i in range(5)]
+    for name, record in records(finished).items():
+        mean = sum(float(row[name]) for row in rows) / len(rows)
+        assert mean == pytest.approx(record["validation"]["nme"], abs=1e-3)
+
+
+def test_a_student_learned_what_its_teacher_says(finished):
+    trained = load_run(finished / "runs" / "two" / "student-s0")
+    assert trained.config.unlabelled.endswith("student-s0.told.npz")
+    assert not list((finished / "runs" / "two").glob("*.npz"))  # not kept
+    assert "others" in records(finished)["student-s0"]["config"]["unlabelled"]
+
+
+def test_what_is_done_is_not_done_again(finished, run, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    before = (run.results / "two.json").read_bytes()
+    assert run() == reproduce.Progress(2, 2, 0, None)
+    assert run.said == [] and (run.results / "two.json").read_bytes() == before
+
+
+def test_out_of_time_it_stops_and_goes_on(run):
+    """In whatever moment: before the first step here, after it below."""
+    done = run(minutes=1e-9, only="alone*")
+    assert (done.done, done.stopped) == (0, signal.SIGALRM)
+    assert not (run.results / "two.json").exists()
+    assert run(only="alone*").done == 1
+
+
+def test_a_cell_that_was_cut_off_goes_on(run, monkeypatch):
+    train = reproduce.train
+    monkeypatch.setattr(
+        reproduce,
+        "train",
+        lambda *args, **options: train(
+            *args, **options | {"stop": lambda step: signal.SIGTERM if step == 1 else None}
+        ),
+    )
+    done = run(only="alone*")
+    assert (done.done, done.stopped) == (0, signal.SIGTERM)
+    assert (run.runs / "alone-s0" / "last").is_dir() and not (run.results / "two.json").exists()
+    monkeypatch.setattr(reproduce, "train", train)
+    assert run(only="alone*").done == 1
+    (record,) = reproduce.read_results(run.results / "two.json")["cells"].values()
+    assert record["resumed"] and record["steps"] == 2
+
+
+def test_a_cell_that_another_process_holds_is_left_to_it(run):
+    run.runs.mkdir(parents=True)
+    with holding(run.runs / "alone-s0.lock") as ours:
+        assert ours
+        assert run() == reproduce.Progress(0, 2, 1, None)  # its student has to wait
+    assert run.said == []
+
+
+def test_records_of_two_processes_add_up(finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    places = [reproduce._Place("two", "small", tmp_path / "results", tmp_path / "runs", None) for _ in "ab"]
+    for name, place in zip("ab", places, strict=True):
+        place.keep(name, {"seed": 1}, {"validation": {"validation/0": 1.5, f"validation/{name}": 2.0}})
+    assert records(tmp_path).keys() == {"alone-s0", "student-s0", "a", "b"}
+    with open(tmp_path / "results" / "two-validation.csv", newline="") as file:
+        rows = {row["image"]: row for row in csv.DictReader(file)}
+    assert rows["validation/0"]["a"] == rows["validation/0"]["b"] == "1.500"
+    assert rows["validation/a"]["a"] == "2.000" and rows["validation/a"]["alone-s0"] == ""
+
+
+def test_cells_by_name_with_their_teachers(run):
+    chosen = reproduce._choose(grids.grid("two", grids.Source("x", 8, "y", faces=6), seeds=2), "student-s1")
+    assert [cell.name for cell in chosen] == ["alone-s1", "student-s1"]
+    every = reproduce._choose(grids.grid("two", grids.Source("x", 8, "y", faces=6), seeds=1), None)
+    assert [cell.name for cell in every] == ["alone-s0", "student-s0"]
+    with pytest.raises(LapjaxError, match="no cell is called nobody: there are alone-s0"):
+        run(only="nobody")
+
+
+def test_a_test_split_is_read_once_and_logged(finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    where = {"results": tmp_path / "results", "runs": tmp_path / "runs", "report": lambda line: None}
+    assert reproduce.measure("two", "test", **where) == 2
+    log = [json.loads(line) for line in (tmp_path / "results" / "test_reads.jsonl").read_text().splitlines()]
+    assert [(line["run"], line["split"], line["by"]) for line in log] == [
+        (name, "test", "reproduce two") for name in ("alone-s0", "student-s0")
+    ]
+    assert all(record["test"]["images"] == 6 for record in records(tmp_path).values())
+    assert reproduce.measure("two", "test", **where) == 0
+    assert len((tmp_path / "results" / "two-test.csv").read_text().splitlines()) == 7
+
+
+def test_bad_requests(run, packs, tmp_path):
+    with pytest.raises(LapjaxError, match="has no split train: name a labelled set"):
+        data.write_pack(tmp_path / "x.npz", {"other": tiny.faces(3)})
+        run(dataset=tmp_path / "x.npz")
+    with pytest.raises(LapjaxError, match="two.json has no finished cell"):
+        reproduce.measure("two", "test", results=run.results, runs=run.runs)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LapjaxError, match="cannot make .*file.*choose other folders"):
+        run(results=tmp_path / "file")
+    (tmp_path / "bad.json").write_text("[]")
+    with pytest.raises(LapjaxError, match="it has no cells"):
+        reproduce.read_results(tmp_path / "bad.json")
+
+
+def test_the_module_is_a_program_too(packs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(grids.EXPERIMENTS, "two", cells)
+    monkeypatch.chdir(tmp_path)
+    faces = ["--dataset", str(packs[0]), "--unlabelled", str(packs[1])]
+    assert reproduce.main(["two", *faces, "--seeds", "1", "--only", "alone*"]) == 0
+    assert "1 of 1 cells are done" in capsys.readouterr().out
+    assert reproduce.main(["two", "--measure", "test"]) == 0
+    assert (tmp_path / "results" / "two-test.csv").exists()
+    assert reproduce.main(["tow"]) == 2
+    assert "reproduce: " in capsys.readouterr().err
+
+
+def test_cells_are_frozen():
+    with pytest.raises(AttributeError):
+        Cell("a", (), None).name = "b"
