@@ -280,16 +280,23 @@ class Config:
     """Epochs between validations, each of which saves a checkpoint."""
     placement: str = "jit"
     """"jit" over a mesh of all devices, or "pmap"."""
+    dispatch: int = 1
+    """Steps in one call of the compiled program, where their chips lie on the device: for accelerators that would wait
+    for the host between steps. Above 1 the norms of G's two gradients are not measured."""
 
     def __post_init__(self):
         _choose("config", "placement", self.placement, ("jit", "pmap"))
-        for name in ("batch_size", "unlabelled_batch_size"):
+        for name in ("batch_size", "unlabelled_batch_size", "dispatch"):
             _demand(getattr(self, name) >= 1, f"{name} {getattr(self, name)} must be at least 1")
         for name in ("epochs", "evaluate_every"):
             _demand(0 < getattr(self, name) < 1e6, f"{name} {getattr(self, name)} must be above 0 and finite")
         for name in ("train_limit", "unlabelled_limit"):
             value = getattr(self, name)
             _demand(value is None or value >= 1, f"{name} {value} must be at least 1")
+        _demand(
+            self.dispatch == 1 or self.placement == "jit",
+            f"dispatch {self.dispatch} needs placement jit: pmap calls the program step by step",
+        )
         _demand(0 <= self.seed < 2**32, f"seed {self.seed} must be in [0, 2**32)")
         _demand(
             not self.game.adversary or self.unlabelled is not None,

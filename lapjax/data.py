@@ -192,13 +192,14 @@ class Resident:
         self._count, self._batch_size, self._seed = len(faces), batch_size, seed
         self._faces = (put or jax.device_put)({"images": np.asarray(faces.images), **_labels(faces)})
 
-    def send(self, step: int) -> dict:
-        """What `gather` needs: the device arrays of all N faces and the indices of this step's batch."""
-        start = int(step) * self._batch_size
-        return {
-            "faces": self._faces,
-            "indices": order(self._seed, start, self._batch_size, count=self._count),
-        }
+    def send(self, step: int, steps: int = 1) -> dict:
+        """What `gather` needs: the device arrays of all N faces and the indices of this step's batch.
+
+        Of several steps the indices are (steps, B), and `gather` takes them row by row.
+        """
+        start, size = int(step) * self._batch_size, self._batch_size
+        indices = order(self._seed, start, steps * size, count=self._count)
+        return {"faces": self._faces, "indices": indices if steps == 1 else indices.reshape(steps, size)}
 
     def gather(self, sent: dict, step, offset=0, count: int | None = None) -> dict:
         """Rows `offset` .. `offset + count - 1` of the step's batch, all by default; pure, for use under jit.

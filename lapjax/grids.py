@@ -85,7 +85,7 @@ class _Maker:
         if steps is not None:
             config = override(config, epochs=steps * config.batch_size / (limit or self.source.labelled))
         if self.budget == "full":
-            config = override(config, model={"dtype": "bfloat16"})
+            config = override(config, model={"dtype": "bfloat16"}, dispatch=20)
         return override(config, evaluate_every=config.epochs / 5)
 
     def beside(self, config: Config, count: int, **changes) -> Config:

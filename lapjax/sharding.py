@@ -128,7 +128,9 @@ class Placement:
 
         return jax.tree.map(fetch, tree)
 
-    def compile(self, players: game.Players, labelled, unlabelled=None, *, measure: bool = False):
+    def compile(
+        self, players: game.Players, labelled, unlabelled=None, *, measure: bool = False, steps: int = 1
+    ):
         """The step over these devices: `call(state, sent, sent_unlabelled) -> (state, metrics)`.
 
         Args:
@@ -136,6 +138,8 @@ class Placement:
           labelled: the source of labelled batches (`data.source`); `sent` is what its `send(step)` gives.
           unlabelled: likewise; None compiles supervised training.
           measure: as of `game.step`.
+          steps: in one call, under jit and over `data.Resident`; `sent` is then `send(step, steps)`, and the metrics
+            are (steps,) each.
         """
         count = len(self.devices)
         run = functools.partial(game.step, players=players, measure=measure)
@@ -148,6 +152,15 @@ class Placement:
 
             faces = None if unlabelled is None else draw(unlabelled, sent_unlabelled)
             return run(state, draw(labelled, sent), faces)
+
+        def several(state, sent, sent_unlabelled):
+            def one(state, indices):
+                own, faces = indices
+                theirs = None if unlabelled is None else sent_unlabelled | {"indices": faces}
+                return on_mesh(state, sent | {"indices": own}, theirs)
+
+            faces = None if unlabelled is None else sent_unlabelled["indices"]
+            return jax.lax.scan(one, state, (sent["indices"], faces))
 
         def on_one(state, sent, sent_unlabelled):
             def draw(source, sent, size):
@@ -165,7 +178,8 @@ class Placement:
             # Donating the state on a CPU gains nothing and warns.
             donate = () if self.devices[0].platform == "cpu" else (0,)
             # Left to itself the compiler may split what it returns, and `one` would take a part for the whole.
-            return jax.jit(on_mesh, donate_argnums=donate, out_shardings=self._replicated)
+            call = on_mesh if steps == 1 else several
+            return jax.jit(call, donate_argnums=donate, out_shardings=self._replicated)
         return jax.pmap(
             on_one,
             AXIS,

@@ -221,10 +221,21 @@ class _Loop:
             self.unlabelled = data.source(
                 faces.unlabelled, config.unlabelled_batch_size, config.seed + 1, put=placement.put
             )
-        self.supervised = placement.compile(self.players, self.labelled)
+        sources = [source for source in (self.labelled, self.unlabelled) if source]
+        if config.dispatch > 1 and not all(isinstance(source, data.Resident) for source in sources):
+            raise LapjaxError(
+                f"dispatch {config.dispatch} needs all chips on the device, and these are too many: leave it at 1"
+            )
+        # By the steps of a call, and whether the norms are measured.
+        self.supervised = {
+            steps: placement.compile(self.players, self.labelled, steps=steps)
+            for steps in {1, config.dispatch}
+        }
         self.playing = {
-            measure: placement.compile(self.players, self.labelled, self.unlabelled, measure=measure)
-            for measure in (False, True)
+            (steps, measure): placement.compile(
+                self.players, self.labelled, self.unlabelled, measure=measure, steps=steps
+            )
+            for steps, measure in {(1, False), (1, True), (config.dispatch, False)}
         }
         # The other chips lie on the device now: the host keeps those of the validation split alone.
         self.validation = faces.validation
@@ -250,8 +261,9 @@ class _Loop:
             stopped = self._stopped(asked, step)
             if stopped is not None:
                 break
-            state, measured = self._step(state, step)
-            step += 1
+            count = self._steps(step)
+            state, measured = self._step(state, step, count)
+            step += count
             window.append((step, measured))
             if step % self.log_every == 0 or step == self.steps:
                 self.pending.append(window)
@@ -291,13 +303,25 @@ class _Loop:
             return self.signal
         return agree(self.signal) if step % self.log_every == 0 else None
 
-    def _step(self, state, step):
+    def _steps(self, step) -> int:
+        """How many steps the next call takes: `dispatch`, or one where something falls between them.
+
+        A function of the step alone, so that a resumed run takes the same calls.
+        """
+        count, after = self.config.dispatch, step + self.config.dispatch
+        halts = [step - step % every + every for every in (self.log_every, self.validate_every)]
+        if step < self.players.warmup_steps:
+            halts.append(self.players.warmup_steps)
+        return count if step % count == 0 and after <= min(self.steps, *halts) else 1
+
+    def _step(self, state, step, count):
         before = time.perf_counter()
-        sent, faces, run = self.labelled.send(step), None, self.supervised
+        several = {"steps": count} if count > 1 else {}
+        sent, faces, run = self.labelled.send(step, **several), None, self.supervised[count]
         if self.unlabelled is not None and step >= self.players.warmup_steps:
-            faces = self.unlabelled.send(step)
+            faces = self.unlabelled.send(step, **several)
             # The norms are measured on the steps that are logged; they cost a second backward pass.
-            run = self.playing[(step + 1) % self.log_every == 0]
+            run = self.playing[count, count == 1 and (step + 1) % self.log_every == 0]
         ready = time.perf_counter()
         self.outside += ready - before
         result = run(state, sent, faces)
@@ -315,7 +339,10 @@ class _Loop:
         checked = [(step, measured["loss"], measured["gradient_norm"]) for step, measured in window]
         for step, *values in jax.device_get(checked):
             if not all(np.isfinite(value).all() for value in values):
-                raise self._diverged(f"the loss is not finite at step {step}")
+                among = (
+                    f"one of the {self.config.dispatch} steps up to " if self.config.dispatch > 1 else "step "
+                )
+                raise self._diverged(f"the loss is not finite at {among}{step}")
 
     def _diverged(self, what: str) -> LapjaxError:
         kept = self.directory.latest("last")
@@ -330,7 +357,7 @@ class _Loop:
         """Waits for the steps since the line before, checks them and logs the last."""
         self._check(window)
         step, measured = window[-1]
-        values = {name: float(np.ravel(value)[0]) for name, value in jax.device_get(measured).items()}
+        values = {name: float(np.ravel(value)[-1]) for name, value in jax.device_get(measured).items()}
         now = time.perf_counter()
         steps, seconds = step - self.mark_step, max(now - self.mark, 1e-9)
         rate = steps / seconds
