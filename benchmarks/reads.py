@@ -2,11 +2,11 @@
 
 import pathlib
 
-from lapjax import reproduce
+from lapjax import records
 
 RESULTS = pathlib.Path(__file__).parent.parent / "results"
 
 
 def log_read(run: str, **more) -> None:
     """Appends the reading of a run, before it happens, and what `more` there is to say of it."""
-    reproduce.log_read(RESULTS / "test_reads.jsonl", run, **more)
+    records.log_read(RESULTS / "test_reads.jsonl", run, **more)

@@ -76,6 +76,7 @@ _MODULES = {
     "pages",
     "plots",
     "recipes",
+    "records",
     "report",
     "reproduce",
     "schemes",
@@ -88,6 +89,7 @@ _MODULES = {
     "tables",
     "trust",
     "views",
+    "weights",
 }
 
 __all__ = sorted(_NAMES.keys() | _MODULES)

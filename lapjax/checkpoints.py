@@ -28,6 +28,7 @@ from lapjax.errors import LapjaxError
 from lapjax.files import replacing
 from lapjax.images import join_terms
 from lapjax.schemes import Scheme
+from lapjax.weights import read_weights
 
 __all__ = ["Run", "RunDirectory", "load_run"]
 
@@ -57,7 +58,8 @@ class Run:
 
 
 def load_run(source: str | os.PathLike, *, which: str = "best") -> Run:
-    """The best (by validation NME) or last model of a run directory; or the one of an ONNX file that `export` wrote.
+    """The best (by validation NME) or last model of a run directory; or the one of a file, an ONNX file of `export` or the
+    weights of `weights.write_weights`.
 
     Args:
       source: the run directory, the file, or the name of a model that ships with lapjax (`shipped.files`).
@@ -88,10 +90,12 @@ def load_run(source: str | os.PathLike, *, which: str = "best") -> Run:
 
 
 def _load_file(file, which) -> Run:
-    from lapjax.restoring import read
-
     if which != "best":
         raise LapjaxError(f"{file} holds one model: only a run directory has a last one besides the best")
+    if file.suffix == ".npz":
+        return Run(*read_weights(file))
+    from lapjax.restoring import read
+
     card, config, variables = read(file)
     shipped.tell_terms(file)
     said = card.provenance

@@ -67,7 +67,7 @@ def reproduce(
       page: put the table between the markers <!-- EXPERIMENT --> of this Markdown page
       figure: draw the figure into this file
     """
-    from lapjax import findings, pages, plots
+    from lapjax import findings, pages, plots, records
     from lapjax import reproduce as experiments
 
     for path, option in ((page, "--page"), (figure, "--figure")):
@@ -89,14 +89,14 @@ def reproduce(
         print(f"{progress.done} of {progress.cells} cells are done{held}")
         if progress.stopped not in (None, signal.SIGALRM):
             status = 128 + progress.stopped
-    file = experiments.results_file(experiment, budget, results)
+    file = records.results_file(experiment, budget, results)
     if show:
         experiments.listing(experiment, budget, results, only=only, seeds=seeds, report=print)
     if not file.exists():
         if page or figure:
             raise LapjaxError(f"{file} is not there yet: train a cell first, `lapjax reproduce {experiment}`")
         return status
-    found = experiments.read_results(file)
+    found = records.read_results(file)
     split = split or findings.common_split(found)
     lines = findings.page(found, split)
     print("\n".join(lines))

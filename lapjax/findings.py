@@ -62,7 +62,7 @@ def page(results: Mapping, split: str) -> list[str]:
     """The Markdown lines of an experiment: its table, what each method gains, and for Table 1 what others published.
 
     Args:
-      results: as `reproduce.read_results` gives them.
+      results: as `records.read_results` gives them.
       split: of whose errors.
     """
     experiment, budget = results["experiment"], results["budget"]

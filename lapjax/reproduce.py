@@ -14,24 +14,16 @@ pack needs and no more: JAX, Flax, optax, orbax, NumPy, pillow.
 """
 
 import argparse
-import contextlib
-import csv
 import dataclasses
-import datetime
 import fnmatch
-import io
-import json
 import os
 import pathlib
-import platform
+import shutil
 import signal
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
-
-import jax
 
 from lapjax import data
 from lapjax.checkpoints import load_run
@@ -39,22 +31,22 @@ from lapjax.config import override, to_dict
 from lapjax.cpu import with_huge_pages
 from lapjax.errors import LapjaxError, LapjaxWarning
 from lapjax.evaluate import config_conditions, match
-from lapjax.files import holding, read_json, replacing
+from lapjax.files import holding, replacing
 from lapjax.grids import BUDGETS, EXPERIMENTS, SEEDS, Cell, Source, grid
 from lapjax.labelling import label
 from lapjax.networks import parameter_count
-from lapjax.scoring import per_image, score, write_json
+from lapjax.records import Place, commit, log_read, machine, read_results, results_file
+from lapjax.scoring import per_image, score
 from lapjax.train import train
+from lapjax.weights import write_weights
 
 __all__ = [
     "Progress",
+    "leave",
     "listing",
-    "log_read",
     "main",
     "measure",
-    "read_results",
     "reproduce",
-    "results_file",
 ]
 
 
@@ -103,7 +95,7 @@ def reproduce(
       LapjaxError: an unknown experiment, budget or pattern, or as `train`.
     """
     deadline = time.monotonic() + 60 * minutes if minutes else None
-    place = _Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs) / experiment, data_dir)
+    place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs) / experiment, data_dir)
     source = _source(dataset, unlabelled, data_dir)
     cells = _choose(grid(experiment, source, budget=budget, seeds=seeds), only)
     stopped, held = None, 0
@@ -152,56 +144,6 @@ def _choose(cells: list[Cell], only: str | None) -> list[Cell]:
     return [cell for cell in cells if cell.name in wanted]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Place:
-    """Where an experiment lies."""
-
-    experiment: str
-    budget: str
-    results: pathlib.Path
-    runs: pathlib.Path
-    data_dir: str | os.PathLike | None
-
-    def __post_init__(self):
-        for folder in (self.results, self.runs):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise LapjaxError(
-                    f"cannot make {folder}: {error.strerror or error}; choose other folders"
-                ) from error
-
-    @property
-    def file(self) -> pathlib.Path:
-        return results_file(self.experiment, self.budget, self.results)
-
-    def errors_file(self, split: str) -> pathlib.Path:
-        return self.file.with_name(f"{self.file.stem}-{split}.csv")
-
-    def read(self) -> dict[str, dict]:
-        return read_results(self.file)["cells"] if self.file.exists() else {}
-
-    def teacher_ready(self, cell: Cell) -> bool:
-        return cell.teacher is None or cell.teacher in self.read()
-
-    def keep(self, name: str, record: dict, errors: dict[str, dict[str, float]]) -> None:
-        """Adds to a cell's record and puts its errors, by split and image, into their tables; one process at a time."""
-        with holding(self.file.with_name(f".{self.file.name}.lock"), wait=True):
-            cells = self.read()
-            cells[name] = cells.get(name, {}) | record
-            content = {"experiment": self.experiment, "budget": self.budget, "cells": cells}
-            for split, values in errors.items():
-                _add_column(self.errors_file(split), name, values)
-            write_json(self.file, content, option="--results")
-
-
-def results_file(experiment: str, budget: str, results: str | os.PathLike) -> pathlib.Path:
-    """Where the records of an experiment are, under the folder of all results."""
-    # The numbers of two budgets are not to be put into one table.
-    name = experiment if budget == "small" else f"{experiment}-{budget}"
-    return pathlib.Path(results) / f"{name}.json"
-
-
 def listing(experiment: str, budget: str, results, *, only: str | None, seeds: int, report) -> None:
     """A line for each cell of an experiment: its name, and its error or that it is still to do."""
     file = results_file(experiment, budget, results)
@@ -215,39 +157,7 @@ def listing(experiment: str, budget: str, results, *, only: str | None, seeds: i
         report(f"{cell.name:32} {said}")
 
 
-def read_results(path: str | os.PathLike) -> dict:
-    """The records that `reproduce` wrote: {"experiment", "budget", "cells": {name: record}}.
-
-    Raises:
-      LapjaxError: no such file, or not one of its.
-    """
-
-    def check(content):
-        if not isinstance(content, dict) or not isinstance(content.get("cells"), dict):
-            raise LapjaxError("it has no cells: give a file that `lapjax reproduce` wrote")
-        return content
-
-    return read_json(path, check, what="results", remedy="give a file that `lapjax reproduce` wrote")
-
-
-def _add_column(path: pathlib.Path, name: str, values: dict[str, float]) -> None:
-    """A column of a table of images; images that it lacks so far become rows."""
-    rows: dict[str, dict] = {}
-    if path.exists():
-        with open(path, newline="") as file:
-            rows = {row["image"]: row for row in csv.DictReader(file)}
-    for image, value in values.items():
-        rows.setdefault(image, {"image": image})[name] = f"{value:.3f}"
-    heads = list(dict.fromkeys(column for row in rows.values() for column in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, heads, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows[image] for image in sorted(rows))
-    with replacing(path, "cannot write {path}: {reason}; choose another --results") as part:
-        part.write_text(text.getvalue(), encoding="utf-8")
-
-
-def _train(cell: Cell, source: Source, place: _Place, deadline, report) -> int | None:
+def _train(cell: Cell, source: Source, place: Place, deadline, report) -> int | None:
     """Trains one cell, or goes on with it, and keeps its record; the signal that stopped it, if one did."""
     directory, config = place.runs / cell.name, cell.config
     resumed = (directory / "config.json").exists()
@@ -280,8 +190,8 @@ def _train(cell: Cell, source: Source, place: _Place, deadline, report) -> int |
         "resumed": resumed,
         "parameters": parameter_count(run.variables["params"]),
         config.validation_split: validation,
-        "commit": _commit(),
-        "machine": _machine(),
+        "commit": commit(),
+        "machine": machine(),
         "config": to_dict(cell.config),
     }
     place.keep(cell.name, record, {config.validation_split: errors})
@@ -335,7 +245,7 @@ def measure(
     Raises:
       LapjaxError: nothing is finished, a run directory is gone, or no such split.
     """
-    place = _Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs) / experiment, data_dir)
+    place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs) / experiment, data_dir)
     records = place.read()
     if not records:
         raise LapjaxError(f"{place.file} has no finished cell: run `lapjax reproduce {experiment}` first")
@@ -352,32 +262,55 @@ def measure(
     return count
 
 
-def log_read(path: str | os.PathLike, run: str, *, split: str = "common", **more) -> None:
-    """Appends one line to the log of what was read of a test set, before it is read."""
-    time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    line = {"time": time, "run": run, "split": split, **more}
-    with open(path, "a") as log:
-        log.write(json.dumps(line) + "\n")
+def leave(
+    experiment: str,
+    out: str | os.PathLike,
+    *,
+    budget: str = "small",
+    results: str | os.PathLike = "results",
+    runs: str | os.PathLike = "runs",
+    networks: int = 6,
+) -> list[pathlib.Path]:
+    """Puts what is worth taking from a borrowed machine into one folder: the records, the errors and the best networks.
 
+    Args:
+      experiment: one of `grids.EXPERIMENTS`.
+      out: the folder, made when missing.
+      budget: as of `reproduce`, likewise `results` and `runs`.
+      results: the folder of the records.
+      runs: the folder of the run directories.
+      networks: so many of the rows with the lowest validation error, of each its best seed, as `weights.write_weights`.
 
-def _commit() -> str:
-    """Of the code that runs, where it is a checkout."""
-    here = pathlib.Path(__file__).parent
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        asked = ["git", "describe", "--always", "--dirty"]
-        return subprocess.run(asked, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-    return "not a checkout"
+    Returns:
+      The files.
 
+    Raises:
+      LapjaxError: nothing is finished, or the folder cannot be written.
+    """
+    place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs) / experiment, None)
+    records, out = place.read(), pathlib.Path(out)
+    if not records:
+        raise LapjaxError(f"{place.file} has no finished cell: run `lapjax reproduce {experiment}` first")
 
-def _machine() -> dict:
-    device = jax.devices()[0]
-    return {
-        "device": device.device_kind,
-        "devices": jax.device_count(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "architecture": platform.machine(),
-        "jax": jax.__version__,
-    }
+    def error(name):
+        return records[name][records[name]["config"]["validation_split"]]["nme"]
+
+    best: dict[str, str] = {}
+    for name in sorted(records, key=error):
+        best.setdefault(str(records[name]["places"]), name)
+    files = []
+    for name in [*best.values()][:networks]:
+        run = load_run(place.runs / name)
+        files.append(out / f"{name}.npz")
+        known = {"config": run.config, "scheme": run.scheme, "step": run.step, "info": run.info}
+        write_weights(files[-1], run.variables, **known)
+    for file in [place.file, *place.results.glob(f"{place.file.stem}-*.csv")]:
+        files.append(out / file.name)
+        with replacing(
+            files[-1], "cannot write {path}: {reason}; choose another folder", parents=True
+        ) as part:
+            shutil.copyfile(file, part)
+    return files
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -397,9 +330,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--only", metavar="PATTERN", help="of cell names, such as 'laplacekl*-s0'")
     parser.add_argument("--minutes", type=float, help="stop after so long and go on in the next call")
+    parser.add_argument(
+        "--leave", metavar="DIR", help="afterwards put records and the best networks there, at most 8 files"
+    )
     parser.add_argument("--measure", metavar="SPLIT", help="measure the finished cells on SPLIT and stop")
     said = vars(parser.parse_args(argv))
-    experiment, split = said.pop("experiment"), said.pop("measure")
+    experiment, split, out = (said.pop(name) for name in ("experiment", "measure", "leave"))
     try:
         if split is not None:
             some = {name: said[name] for name in ("budget", "data_dir", "results", "runs")}
@@ -408,6 +344,8 @@ def main(argv: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LapjaxWarning)
             progress = reproduce(experiment, **said, report=lambda line: print(line, flush=True))
+        if out is not None:
+            leave(experiment, out, **{name: said[name] for name in ("budget", "results", "runs")})
     except LapjaxError as error:
         print(f"reproduce: {error}", file=sys.stderr)
         return 2

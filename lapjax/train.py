@@ -19,7 +19,6 @@ from lapjax.config import Config
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import check_crop, predict
-from lapjax.restoring import with_statistics
 from lapjax.scoring import truth
 from lapjax.sharding import Placement, agree, from_first, on_first
 
@@ -161,6 +160,8 @@ def _startable(config: Config, start: Run, faces: Faces):
     """The variables of the run to start from; of a file, whose batch norms are gone, with those of some faces."""
     if shipped.find(config.start).is_dir():
         return start.variables
+    from lapjax.restoring import with_statistics  # needs onnx, which a training without a file need not have
+
     few = np.asarray(faces.take(slice(64)).images)
     crops = augment.crop(
         few, *augment.no_landmarks(few), model=config.model, chip_factor=faces.meta["chip_factor"]

@@ -4,6 +4,8 @@ import csv
 import json
 import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 import tiny
@@ -16,6 +18,7 @@ from lapjax.errors import LapjaxError
 from lapjax.evaluate import evaluate
 from lapjax.files import holding
 from lapjax.grids import Cell
+from lapjax.records import Place, read_results
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +141,7 @@ def test_a_cell_that_was_cut_off_goes_on(run, monkeypatch):
     assert (run.runs / "alone-s0" / "last").is_dir() and not (run.results / "two.json").exists()
     monkeypatch.setattr(reproduce, "train", train)
     assert run(only="alone*").done == 1
-    (record,) = reproduce.read_results(run.results / "two.json")["cells"].values()
+    (record,) = read_results(run.results / "two.json")["cells"].values()
     assert record["resumed"] and record["steps"] == 2
 
 
@@ -152,7 +155,7 @@ def test_a_cell_that_another_process_holds_is_left_to_it(run):
 
 def test_records_of_two_processes_add_up(finished, tmp_path):
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    places = [reproduce._Place("two", "small", tmp_path / "results", tmp_path / "runs", None) for _ in "ab"]
+    places = [Place("two", "small", tmp_path / "results", tmp_path / "runs", None) for _ in "ab"]
     for name, place in zip("ab", places, strict=True):
         place.keep(name, {"seed": 1}, {"validation": {"validation/0": 1.5, f"validation/{name}": 2.0}})
     assert records(tmp_path).keys() == {"alone-s0", "student-s0", "a", "b"}
@@ -184,6 +187,25 @@ def test_a_test_split_is_read_once_and_logged(finished, tmp_path):
     assert len((tmp_path / "results" / "two-test.csv").read_text().splitlines()) == 7
 
 
+def test_what_is_taken_from_a_borrowed_machine(finished, tmp_path):
+    where = {"results": finished / "results", "runs": finished / "runs"}
+    files = reproduce.leave("two", tmp_path / "out", networks=1, **where)
+    found = records(finished)
+    best = min(found, key=lambda name: found[name]["validation"]["nme"])
+    assert sorted(file.name for file in files) == sorted([f"{best}.npz", "two.json", "two-validation.csv"])
+    taken, own = load_run(tmp_path / "out" / f"{best}.npz"), load_run(finished / "runs" / "two" / best)
+    tiny.assert_same(taken.variables, own.variables)
+    assert (taken.config, taken.scheme, taken.step, taken.info) == (
+        own.config,
+        own.scheme,
+        own.step,
+        own.info,
+    )
+    assert (tmp_path / "out" / "two.json").read_bytes() == (finished / "results" / "two.json").read_bytes()
+    with pytest.raises(LapjaxError, match="has no finished cell"):
+        reproduce.leave("two", tmp_path / "out", results=tmp_path)
+
+
 def test_bad_requests(run, packs, tmp_path):
     with pytest.raises(LapjaxError, match="has no split train: name a labelled set"):
         data.write_pack(tmp_path / "x.npz", {"other": tiny.faces(3)})
@@ -195,7 +217,7 @@ def test_bad_requests(run, packs, tmp_path):
         run(results=tmp_path / "file")
     (tmp_path / "bad.json").write_text("[]")
     with pytest.raises(LapjaxError, match="it has no cells"):
-        reproduce.read_results(tmp_path / "bad.json")
+        read_results(tmp_path / "bad.json")
 
 
 def test_the_module_is_a_program_too(packs, tmp_path, monkeypatch, capsys):
@@ -213,3 +235,20 @@ def test_the_module_is_a_program_too(packs, tmp_path, monkeypatch, capsys):
 def test_cells_are_frozen():
     with pytest.raises(AttributeError):
         Cell("a", (), None).name = "b"
+
+
+def test_a_machine_with_jax_and_little_else_runs_it(finished, packs, tmp_path):
+    """The imports inside functions too: it measures a finished cell and takes its weights along."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    missing = "tyro beartype grain tensorflow_datasets array_record onnx onnxruntime matplotlib scipy"
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({missing.split()!r}))
+from lapjax import reproduce
+from lapjax.checkpoints import load_run
+where = {{"results": "results", "runs": "runs"}}
+assert reproduce.measure("two", "test", **where) == 2
+files = reproduce.leave("two", "out", **where)
+assert load_run(files[0]).info["labelled"] == 8
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
