@@ -9,22 +9,22 @@ found by their names, and then times all files in turn within this process, so t
 """
 
 import argparse
+import functools
+import itertools
 import json
 import pathlib
 import statistics
 import subprocess
 import sys
-import time
 
 import numpy as np
-from photographs import find
+from photographs import Photographs, in_turn
 from readme import table, write_between
 from reads import RESULTS
 
 import lapjax
-from lapjax import metrics, scoring
+from lapjax import scoring
 from lapjax.checkpoints import load_run
-from lapjax.images import read_image
 
 START = """
 import time; wall, cpu = time.perf_counter(), time.process_time()
@@ -56,6 +56,11 @@ def write_table() -> None:
     write_between("export", table(heads, rows))
 
 
+def locate(localizer, image, box):
+    """A whole call."""
+    return localizer(image, box=box)
+
+
 def main() -> None:
     """Measures, prints and keeps one record a file."""
     parser = argparse.ArgumentParser(
@@ -77,9 +82,8 @@ def main() -> None:
     localizers, calls, files = {}, {}, {}
     for run in options.runs:
         config = load_run(run).config
-        faces = lapjax.load(config.dataset, config.validation_split, data_dir=options.data_dir)
-        images = [read_image(find(options.photographs / name)) for name in faces.name]
-        photographs = list(zip(images, faces.box, strict=True))
+        where = {"data_dir": options.data_dir, "folder": options.photographs}
+        photographs = Photographs(config.dataset, config.validation_split, **where)
         for precision in ("float32", "float16", "int8"):
             path = options.out / f"{run.name}.{precision}.onnx"
             calibrated = (run / "calibration.json").exists()
@@ -87,9 +91,9 @@ def main() -> None:
                 run, path, precision=precision, calibrated=calibrated, data_dir=options.data_dir
             )
             localizer = localizers[path.name] = lapjax.Localizer.load(path)
-            calls[path.name] = photographs
+            calls[path.name] = itertools.cycle(photographs)
             points = np.array([localizer(image, box=box).points for image, box in photographs])
-            error = metrics.image_nme(points, lapjax.truth(faces), faces.visible, faces.box, faces.scheme)
+            error = photographs.error(points)
             files[path.name] = {
                 "bytes": done.size,
                 "photographs_nme": float(error.mean()),
@@ -98,23 +102,17 @@ def main() -> None:
             }
             print(path.name, files[path.name])
 
-    spent = {name: ([], []) for name in localizers}
-    for index in range(options.repeats):
-        for name, localizer in localizers.items():
-            image, box = calls[name][index % len(calls[name])]
-            size = localizer.card.model.input_size
-            crop = np.full((1, size, size, 3), index % 256, np.uint8)
-            for spot, work in enumerate(
-                [lambda: localizer._engine(crop, np.ones(1)), lambda: localizer(image, box=box)]  # noqa: B023
-            ):
-                work()
-                start = time.perf_counter()
-                work()
-                spent[name][spot].append(1e3 * (time.perf_counter() - start))
-    for name, (network, call) in spent.items():
+    works = {}
+    for name, localizer in localizers.items():
+        size = localizer.card.model.input_size
+        crop = np.full((1, size, size, 3), 100, np.uint8)
+        works[name, "network"] = functools.partial(localizer._engine, crop, np.ones(1))
+        works[name, "call"] = lambda at=localizer, faces=calls[name]: locate(at, *next(faces))
+    spent = in_turn(works, options.repeats)
+    for name in localizers:
         files[name] |= {
-            f"{kind}_ms": {"least": min(spent), "median": statistics.median(spent)}
-            for kind, spent in (("network", network), ("call", call))
+            f"{kind}_ms": {"least": min(spent[name, kind]), "median": statistics.median(spent[name, kind])}
+            for kind in ("network", "call")
         }
         code = START.format(str(options.out / name))
         starts = [

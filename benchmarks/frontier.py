@@ -15,20 +15,18 @@ import json
 import pathlib
 import statistics
 import tempfile
-import time
 
 import matplotlib.pyplot as plt
 import numpy as np
 import onnx
 from peers import PEERS, tuned
-from photographs import find
+from photographs import Photographs, in_turn
 from readme import table, write_between
 from reads import RESULTS, log_read
 
 import lapjax
-from lapjax import metrics, plots
+from lapjax import plots
 from lapjax.checkpoints import load_run
-from lapjax.images import read_image
 from lapjax.networks import parameter_count
 from lapjax.scoring import write_json
 
@@ -59,21 +57,6 @@ def multiplications(file) -> int:
     )
 
 
-class Split:
-    """The photographs of a split and the error on them."""
-
-    def __init__(self, name, args, limit=None):
-        self.faces = lapjax.load("the300w", name, data_dir=args.data_dir, limit=limit)
-        self.images = [read_image(find(args.photographs / stem)) for stem in self.faces.name]
-
-    def error(self, points) -> np.ndarray:
-        faces = self.faces
-        return metrics.image_nme(points, lapjax.truth(faces), faces.visible, faces.box, faces.scheme)
-
-    def __iter__(self):
-        return zip(self.images, self.faces.box, strict=True)
-
-
 def ours(args, folder) -> dict[str, tuple[dict, lapjax.Localizer]]:
     """The files of every run, by name."""
     made = {}
@@ -96,7 +79,9 @@ def ours(args, folder) -> dict[str, tuple[dict, lapjax.Localizer]]:
 
 
 def measure(args) -> dict:
-    common, validation, training = Split("common", args), Split("validation", args), Split("train", args, 800)
+    where = {"data_dir": args.data_dir, "folder": args.photographs}
+    common, validation = (Photographs("the300w", split, **where) for split in ("common", "validation"))
+    training = Photographs("the300w", "train", **where, limit=800)
     rows, timed = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         made = ours(args, pathlib.Path(folder))
@@ -135,13 +120,7 @@ def measure(args) -> dict:
         prepared = peer.prepare(*next(iter(common)), change)
         timed[kind.name] = lambda peer=peer, prepared=prepared: peer.run(prepared)
         print(kind.name, rows[kind.name], flush=True)
-    spent = {name: [] for name in timed}
-    for _ in range(args.repeats):
-        for name, work in timed.items():
-            work()
-            start = time.perf_counter()
-            work()
-            spent[name].append(1e3 * (time.perf_counter() - start))
+    spent = in_turn(timed, args.repeats)
     for name, times in spent.items():
         rows[name] |= {"ms": statistics.median(times), "least_ms": min(times)}
     return rows

@@ -21,7 +21,7 @@ import warnings
 
 import numpy as np
 from foundation import run, whole
-from photographs import find
+from photographs import Photographs
 from readme import spread, table, write_between
 from reads import RESULTS, log_read
 
@@ -31,7 +31,6 @@ from lapjax.checkpoints import load_run
 from lapjax.config import override
 from lapjax.cpu import with_huge_pages
 from lapjax.errors import TermsWarning
-from lapjax.images import read_image
 from lapjax.networks import parameter_count
 from lapjax.recipes import get_recipe
 from lapjax.trust import calibrate_run
@@ -139,15 +138,12 @@ def _measure(name, cell, args) -> dict:
     test = args.split if photographed else "test"
     if test == "common":
         log_read(cell, by="benchmarks/ship.py", precision="float16", through="file")
-    faces = lapjax.load(SHIPPED[name], test, data_dir=args.data_dir)
-    images = list(faces.images)  # drawn faces are their chips
-    if photographed:
-        images = [read_image(find(args.photographs / each)) for each in faces.name]
-    found = [localizer(image, box=box) for image, box in zip(images, faces.box, strict=True)]
+    folder = args.photographs if photographed else None
+    taken = Photographs(SHIPPED[name], test, data_dir=args.data_dir, folder=folder)
+    faces, found = taken.faces, [localizer(image, box=box) for image, box in taken]
     points, radius = np.array([each.points for each in found]), np.array([each.radius for each in found])
-    where = lapjax.truth(faces)
-    error = metrics.image_nme(points, where, faces.visible, faces.box, faces.scheme)
-    inside = metrics.point_errors(points, where) <= radius
+    error = taken.error(points)
+    inside = metrics.point_errors(points, lapjax.truth(faces)) <= radius
     return {
         "nme": float(error.mean()),
         "failures_over_8": float(100 * (error > 8).mean()),

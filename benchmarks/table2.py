@@ -9,13 +9,14 @@ one process; random weights take as long as trained ones.
 """
 
 import argparse
+import functools
 import json
 import statistics
-import time
 
 import jax
 import numpy as np
 import onnxruntime
+from photographs import in_turn
 from readme import table, write_between
 from reads import RESULTS
 
@@ -24,6 +25,7 @@ from lapjax.cpu import with_huge_pages
 from lapjax.grids import LOSSES
 from lapjax.networks import parameter_count
 from lapjax.recipes import WIDTHS, get_recipe
+from lapjax.records import read_results
 from lapjax.scoring import write_json
 
 
@@ -48,13 +50,13 @@ def measure(repeats: int) -> None:
             files["float32"], options, providers=["CPUExecutionProvider"]
         )
     crop = np.random.default_rng(0).integers(0, 256, (1, 80, 80, 3), np.uint8)
-    spent = {width: [] for width in sessions}
-    for _ in range(repeats):
-        for width, session in sessions.items():
-            session.run(None, {"images": crop})
-            start = time.perf_counter()
-            session.run(None, {"images": crop})
-            spent[width].append(1e3 * (time.perf_counter() - start))
+    spent = in_turn(
+        {
+            width: functools.partial(session.run, None, {"images": crop})
+            for width, session in sessions.items()
+        },
+        repeats,
+    )
     for width, times in spent.items():
         rows[width] |= {"ms": statistics.median(times), "least_ms": min(times)}
         print(width, rows[width])
