@@ -16,6 +16,7 @@ pack needs and no more: JAX, Flax, optax, orbax, NumPy, pillow.
 import argparse
 import dataclasses
 import fnmatch
+import functools
 import os
 import pathlib
 import shutil
@@ -99,6 +100,9 @@ def reproduce(
     source = _source(dataset, unlabelled, data_dir)
     cells = _choose(grid(experiment, source, budget=budget, seeds=seeds), only)
     stopped, held = None, 0
+    read = functools.lru_cache(maxsize=4)(
+        data.load
+    )  # decoding the faces again for every cell would take its time
     while stopped is None:
         records = place.read()
         left = [cell for cell in cells if cell.name not in records]
@@ -111,7 +115,7 @@ def reproduce(
                 if cell.name in place.read() or not place.teacher_ready(cell):
                     continue
                 report(f"{cell.name}, {done + trained + 1} of {len(cells)}")
-                stopped = _train(cell, source, place, deadline, report)
+                stopped = _train(cell, source, place, deadline, report, read)
             if stopped is not None:
                 break
             trained += 1
@@ -157,7 +161,7 @@ def listing(experiment: str, budget: str, results, *, only: str | None, seeds: i
         report(f"{cell.name:32} {said}")
 
 
-def _train(cell: Cell, source: Source, place: Place, deadline, report) -> int | None:
+def _train(cell: Cell, source: Source, place: Place, deadline, report, read) -> int | None:
     """Trains one cell, or goes on with it, and keeps its record; the signal that stopped it, if one did."""
     directory, config = place.runs / cell.name, cell.config
     resumed = (directory / "config.json").exists()
@@ -174,7 +178,9 @@ def _train(cell: Cell, source: Source, place: Place, deadline, report) -> int | 
     def late(_step):
         return signal.SIGALRM if deadline is not None and time.monotonic() > deadline else None
 
-    outcome = train(config, directory, resume=resumed, data_dir=place.data_dir, report=line, stop=late)
+    outcome = train(
+        config, directory, resume=resumed, data_dir=place.data_dir, report=line, stop=late, read=read
+    )
     if not outcome.finished:
         return outcome.stopped
     run = load_run(directory)

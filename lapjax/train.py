@@ -49,9 +49,9 @@ class _Faces:
     unlabelled: Faces | None
 
 
-def _load(config: Config, data_dir, scheme) -> _Faces:
+def _load(config: Config, data_dir, scheme, read=data.load) -> _Faces:
     def load(name, split, limit=None, option=None, scheme=None, drawn=False):
-        probe = data.load(name, split, data_dir=data_dir, limit=1, scheme=scheme, encoded=True)
+        probe = read(name, split, data_dir=data_dir, limit=1, scheme=scheme, encoded=True)
         count = data.splits(name, data_dir=data_dir)[split]
         if limit is not None and count < limit:
             raise LapjaxError(
@@ -61,7 +61,7 @@ def _load(config: Config, data_dir, scheme) -> _Faces:
         drawn = drawn and limit is not None
         encoded = drawn or (limit or count) * math.prod(probe.images.shape[1:]) > data.RESIDENT_LIMIT
         first = None if drawn else limit
-        faces = data.load(name, split, data_dir=data_dir, limit=first, scheme=scheme, encoded=encoded)
+        faces = read(name, split, data_dir=data_dir, limit=first, scheme=scheme, encoded=encoded)
         if drawn:
             faces = faces.take(data.order(config.seed, 0, count, count=count)[:limit])
         check_crop(config.model, faces)
@@ -110,6 +110,7 @@ def train(
     log_every: int = 20,
     report: Callable[[dict], None] | None = None,
     stop: Callable[[int], int | None] | None = None,
+    read: Callable[..., Faces] = data.load,
 ) -> Outcome:
     """Trains a generator, alone, in the game or with models' labels besides, into a run directory.
 
@@ -126,6 +127,7 @@ def train(
       report: called with every logged line, on the first process.
       stop: asked before each step with its number, besides SIGINT and SIGTERM; a signal's number ends the run with a
         checkpoint. Several processes stop together, at a multiple of `log_every`, when one is asked.
+      read: in place of `data.load`: one that remembers, where a process trains several runs on the same faces.
 
     Raises:
       LapjaxError: bad data or options, before anything is written; a directory in use or of another run; a loss that
@@ -135,7 +137,7 @@ def train(
     placement.check(batch_size=config.batch_size)
     if config.uses_unlabelled:
         placement.check(unlabelled_batch_size=config.unlabelled_batch_size)
-    faces = _load(config, data_dir, scheme)
+    faces = _load(config, data_dir, scheme, read)
     start = load_run(config.start) if config.start else None
     info = {
         "labelled": len(faces.labelled),
