@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lapjax.confidence import Reliability, Sparsification, auroc
-from lapjax.plots import CYCLE, DASHES, styled
+from lapjax.plots import COLUMN, CYCLE, DASHES, styled
 
-__all__ = ["failures", "intervals", "reliability", "sparsification", "stress", "sweep"]
+__all__ = ["failures", "intervals", "reliability", "sparsification", "stress", "sweeps"]
 
 _CHANCE = {"color": "#999999", "linewidth": 0.8, "linestyle": ":", "zorder": 1}
 
@@ -113,26 +113,34 @@ def stress(ax, limits, nme: Mapping[str, Sequence[float]], *, what: str) -> None
 
 
 @styled
-def sweep(ax, found: Mapping[str, Mapping[float, Sequence[float]]], *, what: str, log: bool) -> None:
-    """NME against a setting, a line a method: the means, and as bars the ends of the seeds.
+def sweeps(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], *, what: str = "", log: bool):
+    """A figure of NME against a setting, a panel each: the means of the seeds, and as bars their extremes.
 
     Args:
-      ax: Matplotlib axes.
-      found: NME in percent of each seed, by the setting, by the name of the method ("" for no legend).
-      what: the setting is, with its unit.
+      panels: NME in percent of each seed, by the setting, by the name of the method ("" for no legend), by the panel.
+      what: the setting is, with its unit, where the panels are titled; else their names say it.
       log: a logarithmic axis.
     """
-    ticks = sorted({at for series in found.values() for at in series})
-    for name, series, style in _styles(found):
-        places = sorted(series)
-        means = np.array([np.mean(series[at]) for at in places])
-        low, high = (np.array([end(series[at]) for at in places]) for end in (min, max))
-        style["label"] = name or "_"
-        ax.errorbar(places, means, (means - low, high - means), marker="o", markersize=3, capsize=2, **style)
-    if log:
-        ax.set_xscale("log")
-    ax.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
-    ax.minorticks_off()
-    ax.set(xlabel=what, ylabel="NME (%)")
-    if any(found):
-        ax.legend()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(COLUMN, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for ax, (name, found) in zip(axes, panels.items(), strict=True):
+        for method, series, style in _styles(found):
+            places = sorted(series)
+            means = np.array([np.mean(series[at]) for at in places])
+            low, high = (np.array([end(series[at]) for at in places]) for end in (min, max))
+            ax.plot(places, means, marker="o", markersize=3, **style | {"label": method or "_"})
+            if (high > low).any():
+                bars = means - low, high - means
+                ax.errorbar(places, means, bars, fmt="none", ecolor=style["color"], capsize=2, linewidth=0.8)
+        ticks = sorted({at for series in found.values() for at in series})
+        if log:
+            ax.set_xscale("log")
+        ax.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+        ax.minorticks_off()
+        ax.set(xlabel=what or name, title=name if what else "")
+        if any(found):
+            ax.legend()
+    axes[0].set_ylabel("NME (%)")
+    return figure

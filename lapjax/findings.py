@@ -25,11 +25,6 @@ PUBLISHED = {
     "LaplaceKL+D 70K": ("-", "3.19", "6.87", "3.91"),
 }
 NOT_RUN = "not run"
-_FIGURES = {
-    "table1": "unlabelled faces",
-    "figure4": "",
-    "semisupervised": "labelled faces (%)",
-}
 
 
 def common_split(results: Mapping) -> str:
@@ -38,13 +33,14 @@ def common_split(results: Mapping) -> str:
 
 
 def numbers(results: Mapping, split: str) -> dict[tuple[str, str], dict[int, float]]:
-    """(row, column) -> seed -> NME in percent, of the cells that were measured on a split."""
+    """(row, column) -> seed -> NME in percent, of the cells that were measured on a split, in the order of their grid."""
     found: dict[tuple[str, str], dict[int, float]] = {}
     for record in results["cells"].values():
         if split in record:
             for row, column in record["places"]:
                 found.setdefault((row, column), {})[record["seed"]] = record[split]["nme"]
-    return found
+    rows, columns = _axes(results["experiment"], results["budget"], found)
+    return {(row, column): found[row, column] for row in rows for column in columns if (row, column) in found}
 
 
 def _axes(experiment: str, budget: str, found) -> tuple[list[str], list[str]]:
@@ -68,6 +64,8 @@ def page(results: Mapping, split: str) -> list[str]:
     experiment, budget = results["experiment"], results["budget"]
     found = numbers(results, split)
     rows, columns = _axes(experiment, budget, found)
+    if experiment == "table1":
+        columns.append("AFLW")  # the poster's other column, of a set that nobody had here
     if experiment == "figure4":
         lines = [line for column in columns for line in (*_sweep(column, rows, found), "")][:-1]
     else:
@@ -151,29 +149,16 @@ def draw(results: Mapping, split: str):
     Raises:
       LapjaxError: an experiment that has no figure, or nothing to draw yet.
     """
-    from matplotlib.figure import Figure
-
-    from lapjax import charts, plots
+    from lapjax import charts
 
     experiment = results["experiment"]
     if experiment not in _FIGURES:
         raise LapjaxError(f"{experiment} has no figure: one of {', '.join(_FIGURES)} has")
-    panels = {"table1": _by_faces, "figure4": _by_setting, "semisupervised": _by_labels}[experiment](
-        numbers(results, split)
-    )
-    panels = {name: series for name, series in panels.items() if series}
+    what, arrange = _FIGURES[experiment]
+    panels = arrange(numbers(results, split))
     if not panels:
         raise LapjaxError(f"no cell of {experiment} was measured on {split}: run it first")
-    figure = Figure(figsize=(plots.COLUMN, 3.0), layout="constrained")
-    for ax, (name, series) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
-        label = _FIGURES[experiment] or name
-        charts.sweep(ax, series, what=label, log=experiment != "table1")
-        if not _FIGURES[experiment]:
-            continue
-        ax.set_title(name)
-    return figure
+    return charts.sweeps(panels, what=what, log=experiment != "table1")
 
 
 def _by_faces(found) -> dict:
@@ -197,4 +182,12 @@ def _by_labels(found) -> dict:
     series: dict = {}
     for (row, column), values in found.items():
         series.setdefault(row, {})[float(column.rstrip(" %"))] = list(values.values())
-    return {"": series}
+    return {"": series} if series else {}
+
+
+# What their axes are called, and how their numbers are laid out: panel -> method -> setting -> seeds.
+_FIGURES = {
+    "table1": ("unlabelled faces", _by_faces),
+    "figure4": ("", _by_setting),
+    "semisupervised": ("labelled faces (%)", _by_labels),
+}

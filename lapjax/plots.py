@@ -18,7 +18,8 @@ from lapjax.errors import LapjaxError
 from lapjax.files import replacing
 
 BLUE, ORANGE, GREEN, SKY, PINK, BLACK = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#222222"
-CYCLE = (BLUE, ORANGE, GREEN, PINK, SKY, BLACK)
+AMBER = "#E69F00"
+CYCLE = (BLUE, ORANGE, GREEN, PINK, SKY, BLACK, AMBER)
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 COLUMN = 7.0  # inches: the width of a figure across a page
 _STYLE = {

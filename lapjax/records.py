@@ -36,7 +36,7 @@ class Place:
     data_dir: str | os.PathLike | None
 
     def __post_init__(self):
-        for folder in (self.results, self.runs):
+        for folder in (self.results, self.folder):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -47,6 +47,10 @@ class Place:
     @property
     def file(self) -> pathlib.Path:
         return results_file(self.experiment, self.budget, self.results)
+
+    @property
+    def folder(self) -> pathlib.Path:
+        return self.runs / self.file.stem
 
     def errors_file(self, split: str) -> pathlib.Path:
         """Where the errors of a split's images are."""

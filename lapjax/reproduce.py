@@ -96,19 +96,24 @@ def reproduce(
       LapjaxError: an unknown experiment, budget or pattern, or as `train`.
     """
     deadline = time.monotonic() + 60 * minutes if minutes else None
-    place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs) / experiment, data_dir)
     source = _source(dataset, unlabelled, data_dir)
-    cells = _choose(grid(experiment, source, budget=budget, seeds=seeds), only)
+    every = grid(experiment, dataclasses.replace(source, faces=sys.maxsize), budget=budget, seeds=seeds)
+    cells = grid(experiment, source, budget=budget, seeds=seeds)
+    if len(cells) < len(every):
+        report(
+            f"{len(every) - len(cells)} cells need more than the {source.faces:,} unlabelled faces here: left out"
+        )
+    cells = _choose(cells, only)
+    place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs), data_dir)
     stopped, held = None, 0
-    read = functools.lru_cache(maxsize=4)(
-        data.load
-    )  # decoding the faces again for every cell would take its time
+    # Decoding the faces again for every cell would take its time.
+    read = functools.lru_cache(maxsize=4)(data.load)
     while stopped is None:
         records = place.read()
         left = [cell for cell in cells if cell.name not in records]
         done, held, trained = len(cells) - len(left), 0, 0
         for cell in left:
-            with holding(place.runs / f"{cell.name}.lock") as ours:
+            with holding(place.folder / f"{cell.name}.lock") as ours:
                 if not ours:
                     held += 1
                     continue
@@ -163,12 +168,12 @@ def listing(experiment: str, budget: str, results, *, only: str | None, seeds: i
 
 def _train(cell: Cell, source: Source, place: Place, deadline, report, read) -> int | None:
     """Trains one cell, or goes on with it, and keeps its record; the signal that stopped it, if one did."""
-    directory, config = place.runs / cell.name, cell.config
+    directory, config = place.folder / cell.name, cell.config
     resumed = (directory / "config.json").exists()
-    told = place.runs / f"{cell.name}.told.npz"
+    told = place.folder / f"{cell.name}.told.npz"
     if cell.teacher:
         if not told.exists():
-            _label(place.runs / cell.teacher, source, config.unlabelled_limit, told, place.data_dir)
+            _label(place.folder / cell.teacher, source, config.unlabelled_limit, told, place.data_dir)
         config = override(config, unlabelled=str(told), unlabelled_split="train")
 
     def line(said):
@@ -217,7 +222,7 @@ def _errors(run, split: str, data_dir) -> tuple[dict, dict[str, float]]:
     """The numbers of a run on a split, and the error of every image."""
     faces = data.load(run.config.dataset, split, data_dir=data_dir)
     found = match(run.config.model, run.variables, faces, conditions=config_conditions(run.config))
-    whole, by = score(found), found.scheme
+    whole = score(found)
     normaliser = whole["conditions"]["normaliser"]
     numbers = {
         "nme": whole["nme"][normaliser],
@@ -228,7 +233,7 @@ def _errors(run, split: str, data_dir) -> tuple[dict, dict[str, float]]:
         "auc_8": whole["auc"]["8"],
         "scale_px": whole["scale_mean"],
         "images": whole["images"],
-        "scheme": by.name,
+        "scheme": found.scheme.name,
     }
     return numbers, {row["image"]: row[normaliser] for row in per_image(found)}
 
@@ -251,7 +256,7 @@ def measure(
     Raises:
       LapjaxError: nothing is finished, a run directory is gone, or no such split.
     """
-    place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs) / experiment, data_dir)
+    place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs), data_dir)
     records = place.read()
     if not records:
         raise LapjaxError(f"{place.file} has no finished cell: run `lapjax reproduce {experiment}` first")
@@ -259,7 +264,7 @@ def measure(
     for name, record in records.items():
         if split in record:
             continue
-        run = load_run(place.runs / name)
+        run = load_run(place.folder / name)
         log_read(place.results / "test_reads.jsonl", name, split=split, by=f"reproduce {experiment}")
         numbers, errors = _errors(run, split, data_dir)
         place.keep(name, {split: numbers}, {split: errors})
@@ -293,7 +298,7 @@ def leave(
     Raises:
       LapjaxError: nothing is finished, or the folder cannot be written.
     """
-    place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs) / experiment, None)
+    place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs), None)
     records, out = place.read(), pathlib.Path(out)
     if not records:
         raise LapjaxError(f"{place.file} has no finished cell: run `lapjax reproduce {experiment}` first")
@@ -306,7 +311,7 @@ def leave(
         best.setdefault(str(records[name]["places"]), name)
     files = []
     for name in [*best.values()][:networks]:
-        run = load_run(place.runs / name)
+        run = load_run(place.folder / name)
         files.append(out / f"{name}.npz")
         known = {"config": run.config, "scheme": run.scheme, "step": run.step, "info": run.info}
         write_weights(files[-1], run.variables, **known)

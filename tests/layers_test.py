@@ -33,7 +33,7 @@ LAYERS = [
     ["supervision", "semi"],
     ["game", "sharding"],
     ["weights", "checkpoints", "evaluate", "restoring"],
-    ["boxes", "labelling", "stress", "trust", "views", "train", "living"],
+    ["boxes", "labelling", "stress", "trust", "views", "loop", "train", "living"],
     ["plots", "curves", "charts", "galleries", "progress", "tables", "export", "localizer"],
     ["quickstart", "report", "records", "reproduce", "findings"],
     SHELL,

@@ -19,10 +19,11 @@ import pytest
 import tiny
 from tiny import compiler  # noqa: F401  (a fixture of the module)
 
-from lapjax import data, game
+from lapjax import data, game, loop
 from lapjax.checkpoints import RunDirectory, load_run
 from lapjax.config import override, to_dict
 from lapjax.errors import LapjaxError
+from lapjax.loop import Loop
 from lapjax.train import train
 
 MODULE = importlib.import_module("lapjax.train")  # `lapjax.train` is the function
@@ -154,7 +155,7 @@ def test_resuming_is_bit_identical(pack, tmp_path, case):
 def test_several_steps_a_call_are_the_same_steps(pack, tmp_path, changes):
     """Across the lines of the log, the validations and the beginning of the game."""
     calls = []
-    step = MODULE._Loop._step
+    step = Loop._step
 
     def counted(loop, state, at, count):
         calls.append((at, count))
@@ -163,7 +164,7 @@ def test_several_steps_a_call_are_the_same_steps(pack, tmp_path, changes):
     config = tiny.config(pack, evaluate_every=1.0, **changes)
     run(config, tmp_path / "one", log_every=4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MODULE._Loop, "_step", counted)
+        patch.setattr(Loop, "_step", counted)
         run(override(config, dispatch=2), tmp_path / "two", log_every=4)
     assert calls == [(at, 2) for at in range(0, 12, 2)]
     # Adam makes much of the last digits of parameters that hardly matter: what is measured is the same.
@@ -326,9 +327,9 @@ def test_killed_between_two_files_of_one_save(whole, pack, tmp_path, monkeypatch
             raise Killed
         known_write(self, line)
 
-    known_save, known_write = RunDirectory.save, MODULE._Loop._write
+    known_save, known_write = RunDirectory.save, Loop._write
     monkeypatch.setattr(RunDirectory, "save", save)
-    monkeypatch.setattr(MODULE._Loop, "_write", write)
+    monkeypatch.setattr(Loop, "_write", write)
     with pytest.raises(Killed):
         run(tiny.config(pack), tmp_path)
     monkeypatch.undo()
@@ -339,9 +340,9 @@ def test_killed_between_two_files_of_one_save(whole, pack, tmp_path, monkeypatch
 def scripted(monkeypatch, nmes):
     """Validations find these NMEs, one after the other."""
     nmes = iter(nmes)
-    validate = MODULE._Loop._validate
+    validate = Loop._validate
     monkeypatch.setattr(
-        MODULE._Loop,
+        Loop,
         "_validate",
         lambda self, host: (nme := next(nmes), validate(self, host)[1] | {"nme": nme}),
     )
@@ -448,7 +449,7 @@ def full(*_, **__):
 
 def test_a_full_disk_stops_at_the_log(whole, pack, tmp_path, monkeypatch):
     run(tiny.config(pack), tmp_path, stop_at=5)
-    monkeypatch.setattr(MODULE, "open", full, raising=False)
+    monkeypatch.setattr(loop, "open", full, raising=False)
     with pytest.raises(
         LapjaxError, match="cannot write .*metrics.jsonl: No space left on device; free some space"
     ):
