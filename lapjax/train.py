@@ -22,7 +22,9 @@ from lapjax.sharding import Placement, on_first
 __all__ = ["Outcome", "train"]
 
 
-def _load(config: Config, data_dir, scheme, read=data.load) -> Material:
+def _load(config: Config, data_dir, scheme, read=None) -> Material:
+    read = read or data.load
+
     def load(name, split, limit=None, option=None, scheme=None, drawn=False):
         probe = read(name, split, data_dir=data_dir, limit=1, scheme=scheme, encoded=True)
         count = data.splits(name, data_dir=data_dir)[split]
@@ -79,7 +81,7 @@ def train(
     log_every: int = 20,
     report: Callable[[dict], None] | None = None,
     stop: Callable[[int], int | None] | None = None,
-    read: Callable[..., Faces] = data.load,
+    read: Callable[..., Faces] | None = None,
 ) -> Outcome:
     """Trains a generator, alone, in the game or with models' labels besides, into a run directory.
 
@@ -96,7 +98,7 @@ def train(
       report: called with every logged line, on the first process.
       stop: asked before each step with its number, besides SIGINT and SIGTERM; a signal's number ends the run with a
         checkpoint. Several processes stop together, at a multiple of `log_every`, when one is asked.
-      read: in place of `data.load`: one that remembers, where a process trains several runs on the same faces.
+      read: in place of `data.load`, such as one that remembers where a process trains several runs on the same faces.
 
     Raises:
       LapjaxError: bad data or options, before anything is written; a directory in use or of another run; a loss that
