@@ -1,6 +1,6 @@
 """What an export costs: file sizes, parity, NME from the original photographs, milliseconds a face, time to start.
 
-    python benchmarks/export.py runs/a runs/b --data-dir data --photographs ~/300w --out /tmp/files
+    python benchmarks/export.py runs/a runs/b --data-dir data --photographs ~/300w --out files
 
     python benchmarks/export.py --table      # writes the README's table from results/export.json
 

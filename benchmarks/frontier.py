@@ -31,8 +31,8 @@ from lapjax.networks import parameter_count
 from lapjax.scoring import write_json
 
 PRECISIONS = ("float32", "float16", "int8")
-# As their authors report them, inter-ocular NME on 300W; none of them was run here.
 SDM = "Supervised descent"
+# As their authors report them, inter-ocular NME on 300W; none of them was run here.
 PUBLISHED = {
     "PIPNet, MobileNetV3 (2021)": {"parameters": 173_000, "common": 4.12},
     "H3R, MobileNetV2 (2020)": {"parameters": 590_000, "full": 4.17},

@@ -260,8 +260,8 @@ def step(
         else:
             name = "semi"
             weight = semi.weight(config.semi, state.step, players.total_steps)
-            learn = jax.value_and_grad(lambda maps: lesson.loss(maps[count:]), has_aux=True)
-            (value, means), push = learn(maps)
+            teach = jax.value_and_grad(lambda maps: lesson.loss(maps[count:]), has_aux=True)
+            (value, means), push = teach(maps)
             push = weight * push
             opinion = {"semi_loss": value} | {f"semi_{key}": mean for key, mean in means.items()}
         metrics |= opinion

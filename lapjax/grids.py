@@ -27,7 +27,7 @@ class Source:
     labelled: int
     """Faces in its split train."""
     unlabelled: str | None = None
-    unlabelled_split: str = "train"
+    """Likewise, its split train."""
     faces: int = 0
     """Without labels."""
 
@@ -90,15 +90,9 @@ class _Maker:
 
     def beside(self, config: Config, count: int, **changes) -> Config:
         """The same with so many unlabelled faces besides."""
-        source = self.source
-        name = source.unlabelled or "none"
-        return override(
-            config,
-            unlabelled=name,
-            unlabelled_split=source.unlabelled_split,
-            unlabelled_limit=count,
-            **changes,
-        )
+        # Without such a set the cell is made all the same, and then left out.
+        name = self.source.unlabelled or "none"
+        return override(config, unlabelled=name, unlabelled_split="train", unlabelled_limit=count, **changes)
 
     def cell(self, name: str, places, config: Config, **more) -> Cell:
         return Cell(f"{name}-s{self.seed}", tuple(places), config, **more)

@@ -15,7 +15,6 @@ import jax
 
 from lapjax.errors import LapjaxError
 from lapjax.files import holding, read_json, replacing
-from lapjax.grids import Cell
 from lapjax.scoring import write_json
 
 __all__ = ["Place", "commit", "log_read", "machine", "read_results", "results_file"]
@@ -59,10 +58,6 @@ class Place:
     def read(self) -> dict[str, dict]:
         """The records so far, by the names of their cells."""
         return read_results(self.file)["cells"] if self.file.exists() else {}
-
-    def teacher_ready(self, cell: Cell) -> bool:
-        """Whether a cell has nobody to wait for."""
-        return cell.teacher is None or cell.teacher in self.read()
 
     def keep(self, name: str, record: dict, errors: dict[str, dict[str, float]]) -> None:
         """Adds to a cell's record and puts its errors, by split and image, into their tables; one process at a time."""

@@ -106,8 +106,8 @@ def reproduce(
     cells = _choose(cells, only)
     place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs), data_dir)
     stopped, held = None, 0
-    # Decoding the faces again for every cell would take its time.
-    read = functools.lru_cache(maxsize=4)(data.load)
+    # Decoding the faces again for every cell would take its time. A cell reads six times, two of its three sets each.
+    read = functools.lru_cache(maxsize=8)(data.load)
     while stopped is None:
         records = place.read()
         left = [cell for cell in cells if cell.name not in records]
@@ -117,7 +117,8 @@ def reproduce(
                 if not ours:
                     held += 1
                     continue
-                if cell.name in place.read() or not place.teacher_ready(cell):
+                known = place.read()
+                if cell.name in known or not (cell.teacher is None or cell.teacher in known):
                     continue
                 report(f"{cell.name}, {done + trained + 1} of {len(cells)}")
                 stopped = _train(cell, source, place, deadline, report, read)
@@ -126,7 +127,8 @@ def reproduce(
             trained += 1
         if not trained or stopped is not None:
             break
-    done = sum(cell.name in place.read() for cell in cells)
+    known = place.read()
+    done = sum(cell.name in known for cell in cells)
     return Progress(done, len(cells), held, stopped)
 
 
@@ -212,9 +214,7 @@ def _train(cell: Cell, source: Source, place: Place, deadline, report, read) -> 
 
 
 def _label(teacher, source: Source, limit, told, data_dir) -> None:
-    faces = data.load(
-        source.unlabelled, source.unlabelled_split, data_dir=data_dir, limit=limit, encoded=True
-    )
+    faces = data.load(source.unlabelled, "train", data_dir=data_dir, limit=limit, encoded=True)
     data.write_pack(told, {"train": label([load_run(teacher)], faces)})
 
 

@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lapjax import augment, geometry, heatmaps, losses
+from lapjax import augment, geometry, heatmaps
 from lapjax.augment import Crops
 from lapjax.config import Config, Semi
-from lapjax.supervision import label_scale, masked_mean, supervise
+from lapjax.supervision import error_and_scale, label_scale, masked_mean, supervise
 
 __all__ = ["Lesson", "Rules", "lesson", "weight"]
 
@@ -105,7 +105,8 @@ def _move_with_image(plain: Crops, crops: Crops, rules: Rules, _average) -> Less
         expected = _moved(still, plain, crops, rules)
         apart = moved.points - expected.landmarks
         squared = jnp.square(apart / rules.config.loss.target_scale).sum(-1)
-        return masked_mean(squared, expected.visible, rules.axis), _means(moved, expected, rules)
+        means = error_and_scale(moved, expected, rules.axis)
+        return masked_mean(squared, expected.visible, rules.axis), means
 
     return Lesson(jnp.concatenate([plain.images, crops.images]), loss)
 
@@ -113,12 +114,6 @@ def _move_with_image(plain: Crops, crops: Crops, rules: Rules, _average) -> Less
 def _estimate(maps, rules: Rules) -> heatmaps.Estimate:
     model = rules.config.model
     return heatmaps.estimate(maps, beta=model.beta, stride=model.stride)
-
-
-def _means(guess: heatmaps.Estimate, crops: Crops, rules: Rules) -> dict:
-    """The distance from the labels and b, means over what is visible, as `supervise` gives them."""
-    values = {"error": losses.sam(guess.points, crops.landmarks), "scale": guess.scale.mean(-1)}
-    return {name: masked_mean(value, crops.visible, rules.axis) for name, value in values.items()}
 
 
 def _moved(guess: heatmaps.Estimate, plain: Crops, crops: Crops, rules: Rules) -> Crops:

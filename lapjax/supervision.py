@@ -8,7 +8,7 @@ from lapjax import heatmaps, losses
 from lapjax.augment import Crops
 from lapjax.config import Config, Loss
 
-__all__ = ["label_scale", "masked_mean", "mean_over_devices", "supervise", "target_scale"]
+__all__ = ["error_and_scale", "label_scale", "masked_mean", "mean_over_devices", "supervise", "target_scale"]
 
 
 def target_scale(loss: Loss, step, total_steps: int):
@@ -50,9 +50,13 @@ def supervise(
     """
     guess = heatmaps.estimate(maps, beta=config.model.beta, stride=config.model.stride)
     values = _landmark_loss(config.loss, guess, crops.landmarks, t)
-    extras = {"error": losses.sam(guess.points, crops.landmarks), "scale": guess.scale.mean(-1)}
-    means = {name: masked_mean(value, crops.visible, axis) for name, value in extras.items()}
-    return masked_mean(values, crops.visible, axis), means
+    return masked_mean(values, crops.visible, axis), error_and_scale(guess, crops, axis)
+
+
+def error_and_scale(guess: heatmaps.Estimate, crops: Crops, axis: str | None) -> dict:
+    """The distance from the labels as of SAM and b, means over all that is visible on all devices, in input px."""
+    values = {"error": losses.sam(guess.points, crops.landmarks), "scale": guess.scale.mean(-1)}
+    return {name: masked_mean(value, crops.visible, axis) for name, value in values.items()}
 
 
 def mean_over_devices(tree, axis: str | None):

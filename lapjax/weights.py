@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Mapping
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lapjax.config import Config, from_dict, to_dict
 from lapjax.errors import LapjaxError
@@ -45,7 +46,10 @@ def write_weights(
         "step": step,
         "info": info,
     }
-    arrays = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **_flat(variables)}
+    arrays = {
+        "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
+        **flatten_dict(variables, sep="/"),
+    }
     with (
         replacing(path, "cannot write {path}: {reason}; choose another place", parents=True) as part,
         open(part, "wb") as file,
@@ -67,14 +71,9 @@ def read_weights(path: str | os.PathLike) -> tuple[Config, Scheme, dict, int, di
                 raise LapjaxError(
                     f"{path} holds {header['format']} {header['version']}: it has no weights to read"
                 )
-            variables = {"params": {}, "batch_stats": {}}
-            for name in file.files:
-                *folders, leaf = name.split("/")
-                place = variables
-                for folder in folders:
-                    place = place.setdefault(folder, {})
-                if name != "header":
-                    place[leaf] = file[name]
+            arrays = {name: file[name] for name in file.files if name != "header"}
+        # A tree without leaves leaves no trace in the file.
+        variables = {"params": {}, "batch_stats": {}} | unflatten_dict(arrays, sep="/")
         config, scheme = from_dict(Config, header["config"]), Scheme.from_dict(header["scheme"])
         return config, scheme, variables, header["step"], header["info"]
     except LapjaxError:
@@ -87,13 +86,3 @@ def read_weights(path: str | os.PathLike) -> tuple[Config, Scheme, dict, int, di
         raise LapjaxError(
             f"{path} is not a file of lapjax's weights, or only a part of one: write it again"
         ) from error
-
-
-def _flat(tree, prefix: str = "") -> dict[str, np.ndarray]:
-    found = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}/")
-        else:
-            found[prefix + name] = np.asarray(value)
-    return found
