@@ -16,7 +16,7 @@ from lapjax.config import Model, from_dict, to_dict
 from lapjax.errors import LapjaxError
 from lapjax.schemes import SCHEMES, Scheme
 
-__all__ = ["Card", "describe"]
+__all__ = ["Card", "commit", "describe"]
 
 FORMAT = 1
 
@@ -117,7 +117,7 @@ def describe(run, *, name: str, precision: str = "float32", calibrated: bool = T
         "info": {name: value for name, value in info.items() if "terms" not in name},
         "step": run.step,
         "lapjax": version("lapjax"),
-        "commit": _commit(),
+        "commit": commit(),
         "weights_sha256": _digest(run.variables),
     }
     # bfloat16 is for training: exported networks compute in float32.
@@ -198,7 +198,7 @@ def _digest(variables) -> str:
     return digest.hexdigest()
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the checkout that lapjax runs from, with `-dirty` where files differ from it; None elsewhere."""
     import subprocess
 

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping
 
 from lapjax.errors import LapjaxError
-from lapjax.grids import SUPERVISED, Source, grid
+from lapjax.grids import EVERYTHING, SUPERVISED, grid
 from lapjax.pages import spread, table
 
 __all__ = ["common_split", "draw", "effects", "numbers", "page"]
@@ -45,8 +45,7 @@ def numbers(results: Mapping, split: str) -> dict[tuple[str, str], dict[int, flo
 
 def _axes(experiment: str, budget: str, found) -> tuple[list[str], list[str]]:
     """All rows and columns of an experiment in their order, those that nobody has run included."""
-    source = Source("any", 1_000_000, "any", faces=1_000_000)
-    places = [place for cell in grid(experiment, source, budget=budget, seeds=1) for place in cell.places]
+    places = [place for cell in grid(experiment, EVERYTHING, budget=budget, seeds=1) for place in cell.places]
     places += found
     columns = dict.fromkeys(column for _, column in places)
     if experiment == "semisupervised":

@@ -11,7 +11,7 @@ from lapjax.config import Config, override
 from lapjax.errors import LapjaxError, nearest
 from lapjax.recipes import WIDTHS, get_recipe
 
-__all__ = ["BUDGETS", "Cell", "EXPERIMENTS", "Source", "grid"]
+__all__ = ["BUDGETS", "Cell", "EVERYTHING", "EXPERIMENTS", "Source", "grid"]
 
 BUDGETS = ("small", "full")
 SEEDS = 3
@@ -30,6 +30,10 @@ class Source:
     """Likewise, its split train."""
     faces: int = 0
     """Without labels."""
+
+
+# More than anybody has: the grid over it has every cell.
+EVERYTHING = Source("any", 1_000_000, "any", faces=1_000_000)
 
 
 @dataclasses.dataclass(frozen=True)

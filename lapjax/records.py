@@ -1,6 +1,5 @@
 """The records of an experiment: one JSON of its cells, the error of every image beside it, and who reads a test set when."""
 
-import contextlib
 import csv
 import dataclasses
 import datetime
@@ -9,7 +8,6 @@ import json
 import os
 import pathlib
 import platform
-import subprocess
 
 import jax
 
@@ -17,7 +15,7 @@ from lapjax.errors import LapjaxError
 from lapjax.files import holding, read_json, replacing
 from lapjax.scoring import write_json
 
-__all__ = ["Place", "commit", "log_read", "machine", "read_results", "results_file"]
+__all__ = ["Place", "log_read", "machine", "read_results", "results_file"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,15 +113,6 @@ def log_read(path: str | os.PathLike, run: str, *, split: str = "common", **more
     line = {"time": time, "run": run, "split": split, **more}
     with open(path, "a") as log:
         log.write(json.dumps(line) + "\n")
-
-
-def commit() -> str:
-    """Of the code that runs, where it is a checkout."""
-    here = pathlib.Path(__file__).parent
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        asked = ["git", "describe", "--always", "--dirty"]
-        return subprocess.run(asked, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-    return "not a checkout"
 
 
 def machine() -> dict:

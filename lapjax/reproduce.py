@@ -27,16 +27,17 @@ import warnings
 from collections.abc import Callable
 
 from lapjax import data
+from lapjax.card import commit
 from lapjax.checkpoints import load_run
 from lapjax.config import override, to_dict
 from lapjax.cpu import with_huge_pages
 from lapjax.errors import LapjaxError, LapjaxWarning
 from lapjax.evaluate import config_conditions, match
 from lapjax.files import holding, replacing
-from lapjax.grids import BUDGETS, EXPERIMENTS, SEEDS, Cell, Source, grid
+from lapjax.grids import BUDGETS, EVERYTHING, EXPERIMENTS, SEEDS, Cell, Source, grid
 from lapjax.labelling import label
 from lapjax.networks import parameter_count
-from lapjax.records import Place, commit, log_read, machine, read_results, results_file
+from lapjax.records import Place, log_read, machine, read_results, results_file
 from lapjax.scoring import per_image, score
 from lapjax.train import train
 from lapjax.weights import write_weights
@@ -97,7 +98,7 @@ def reproduce(
     """
     deadline = time.monotonic() + 60 * minutes if minutes else None
     source = _source(dataset, unlabelled, data_dir)
-    every = grid(experiment, dataclasses.replace(source, faces=sys.maxsize), budget=budget, seeds=seeds)
+    every = grid(experiment, EVERYTHING, budget=budget, seeds=seeds)
     cells = grid(experiment, source, budget=budget, seeds=seeds)
     if len(cells) < len(every):
         report(
@@ -159,8 +160,7 @@ def listing(experiment: str, budget: str, results, *, only: str | None, seeds: i
     """A line for each cell of an experiment: its name, and its error or that it is still to do."""
     file = results_file(experiment, budget, results)
     records = read_results(file)["cells"] if file.exists() else {}
-    everything = Source("any", 1_000_000, "any", faces=1_000_000)
-    for cell in _choose(grid(experiment, everything, budget=budget, seeds=seeds), only or "*"):
+    for cell in _choose(grid(experiment, EVERYTHING, budget=budget, seeds=seeds), only or "*"):
         said = "only when it is named" if cell.extra else "to do"
         if cell.name in records:
             split = records[cell.name]["config"]["validation_split"]
@@ -203,7 +203,7 @@ def _train(cell: Cell, source: Source, place: Place, deadline, report, read) -> 
         "resumed": resumed,
         "parameters": parameter_count(run.variables["params"]),
         config.validation_split: validation,
-        "commit": commit(),
+        "commit": commit() or "not a checkout",
         "machine": machine(),
         "config": to_dict(cell.config),
     }

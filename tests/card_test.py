@@ -97,15 +97,15 @@ def test_the_commit_is_that_of_lapjax_own_checkout(tmp_path, monkeypatch):
     package = tmp_path / "lapjax"
     package.mkdir()
     monkeypatch.setattr(card, "__file__", str(package / "card.py"))
-    assert card._commit() is None
+    assert card.commit() is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x"]
     (package / "card.py").write_text("a")
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"]):
         subprocess.run([*git, *command], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    assert card._commit() == head[:16]
+    assert card.commit() == head[:16]
     (package / "card.py").write_text("b")
-    assert card._commit() == f"{head[:16]}-dirty"
+    assert card.commit() == f"{head[:16]}-dirty"
 
 
 @pytest.mark.parametrize(

@@ -252,3 +252,24 @@ files = reproduce.leave("two", "out", **where)
 assert load_run(files[0]).info["labelled"] == 8
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_faces_are_read_once_for_all_cells(run, packs, monkeypatch):
+    """Every set of a cell, twice each, the unlabelled one too."""
+    asked = []
+    load = data.load
+
+    def counted(name, split, **options):
+        asked.append((str(name), split, options.get("limit"), options.get("encoded")))
+        return load(name, split, **options)
+
+    def game(make):
+        base = tiny.config(make.source.dataset, epochs=1.0, seed=make.seed, game={"adversary": True})
+        base = override(base, unlabelled=make.source.unlabelled, unlabelled_split="train", unlabelled_limit=6)
+        return [make.cell("game", [("game", "x")], base)]
+
+    monkeypatch.setitem(grids.EXPERIMENTS, "two", game)
+    monkeypatch.setattr(reproduce.data, "load", counted)
+    assert run(seeds=2).done == 2
+    train = [each for each in asked if each[1] == "train"]
+    assert len(train) == len(set(train)) == 4
