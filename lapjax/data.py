@@ -195,14 +195,16 @@ class Resident:
     def send(self, step: int, steps: int = 1) -> dict:
         """What `gather` needs: the device arrays of all N faces and the indices of this step's batch.
 
-        Of several steps the indices are (steps, B), and `gather` takes them row by row.
+        Of several steps the indices are (steps, B), and `gather` takes one row of them.
         """
         start, size = int(step) * self._batch_size, self._batch_size
         indices = order(self._seed, start, steps * size, count=self._count)
         return {"faces": self._faces, "indices": indices if steps == 1 else indices.reshape(steps, size)}
 
-    def gather(self, sent: dict, step, offset=0, count: int | None = None) -> dict:
-        """Rows `offset` .. `offset + count - 1` of the step's batch, all by default; pure, for use under jit.
+    def gather(self, sent: dict, offset=0, count: int | None = None, *, row=None) -> dict:
+        """Faces `offset` .. `offset + count - 1` of a batch, all by default; pure, for use under jit.
+
+        Of several steps `row` says which.
 
         Returns:
             images (b, S, S, 3) uint8, landmarks (b, K, 2) float32 chip px and visible (b, K) bool; where models gave
@@ -211,7 +213,8 @@ class Resident:
         import jax
         import jax.numpy as jnp
 
-        indices = _rows(sent["indices"], offset, count or self._batch_size)
+        batch = sent["indices"] if row is None else sent["indices"][row]
+        indices = _rows(batch, offset, count or self._batch_size)
         return jax.tree.map(lambda column: jnp.take(column, indices, axis=0), sent["faces"])
 
 
@@ -251,8 +254,8 @@ class Streamed:
         batch, self._next = next(self._iterator), step + 1
         return batch
 
-    def gather(self, sent: dict, step, offset=0, count: int | None = None) -> dict:
-        """As `Resident.gather`."""
+    def gather(self, sent: dict, offset=0, count: int | None = None, *, row=None) -> dict:
+        """As `Resident.gather`, of one step alone."""
         import jax
 
         return jax.tree.map(lambda column: _rows(column, offset, count or self._batch_size), sent)

@@ -27,6 +27,7 @@ def reproduce(
     seeds: int = 3,
     only: Annotated[str | None, tyro.conf.arg(metavar="PATTERN", help_behavior_hint="")] = None,
     minutes: Annotated[float | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None,
+    together: bool | None = None,
     measure: Annotated[str | None, tyro.conf.arg(metavar="SPLIT", help_behavior_hint="")] = None,
     show: Flag = False,
     split: Name = None,
@@ -61,13 +62,14 @@ def reproduce(
       seeds: of each cell
       only: a pattern of cell names, such as '*laplacekl*-s0'; --show lists them
       minutes: stop after so long, saved, to go on in the next call
+      together: all seeds of a cell at once in one program; by default the fast family's on a single GPU
       measure: train nothing, measure the finished cells on this split
       show: train nothing, list the cells and print the table of what is there
       split: whose errors the table shows: common where all cells have it, else validation
       page: put the table between the markers <!-- EXPERIMENT --> of this Markdown page
       figure: draw the figure into this file
     """
-    from lapjax import findings, pages, plots, records
+    from lapjax import findings, harvest, pages, plots, records
     from lapjax import reproduce as experiments
 
     for path, option in ((page, "--page"), (figure, "--figure")):
@@ -82,21 +84,22 @@ def reproduce(
 
     status = 0
     if measure is not None:
-        experiments.measure(experiment, measure, **where, report=say)
+        harvest.measure(experiment, measure, **where, report=say)
     elif not show:
-        progress = experiments.reproduce(experiment, **where, **faces, only=only, minutes=minutes, report=say)
+        how = {"only": only, "minutes": minutes, "together": together}
+        progress = experiments.reproduce(experiment, **where, **faces, **how, report=say)
         held = f", {progress.held} in other processes" if progress.held else ""
         print(f"{progress.done} of {progress.cells} cells are done{held}")
         if progress.stopped not in (None, signal.SIGALRM):
             status = 128 + progress.stopped
     file = records.results_file(experiment, budget, results)
+    found = records.read_results(file) if file.exists() else None
     if show:
-        experiments.listing(experiment, budget, results, only=only, seeds=seeds, report=print)
-    if not file.exists():
+        print("\n".join(findings.listing(experiment, found, budget=budget, only=only, seeds=seeds)))
+    if found is None:
         if page or figure:
             raise LapjaxError(f"{file} is not there yet: train a cell first, `lapjax reproduce {experiment}`")
         return status
-    found = records.read_results(file)
     split = split or findings.common_split(found)
     lines = findings.page(found, split)
     print("\n".join(lines))

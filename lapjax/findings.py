@@ -5,10 +5,10 @@ import statistics
 from collections.abc import Mapping
 
 from lapjax.errors import LapjaxError
-from lapjax.grids import EVERYTHING, SUPERVISED, grid
+from lapjax.grids import EVERYTHING, SUPERVISED, choose, grid
 from lapjax.pages import spread, table
 
-__all__ = ["common_split", "draw", "effects", "numbers", "page"]
+__all__ = ["common_split", "draw", "effects", "listing", "numbers", "page"]
 
 # Table 1 of the poster as printed there: AFLW, and 300W common, challenging, full.
 PUBLISHED = {
@@ -25,6 +25,30 @@ PUBLISHED = {
     "LaplaceKL+D 70K": ("-", "3.19", "6.87", "3.91"),
 }
 NOT_RUN = "not run"
+
+
+def listing(
+    experiment: str, results: Mapping | None, *, budget: str, only: str | None, seeds: int
+) -> list[str]:
+    """A line for each cell of an experiment: its name, and its error or that it is still to do.
+
+    Args:
+      experiment: one of `grids.EXPERIMENTS`.
+      results: as `records.read_results` gives them, None before the first cell.
+      budget: of the grid.
+      only: a pattern of cell names.
+      seeds: of each cell.
+    """
+    records = results["cells"] if results else {}
+
+    def state(cell):
+        if cell.name in records:
+            split = cell.config.validation_split
+            return f"{records[cell.name][split]['nme']:.3f} % on {split}"
+        return "only when it is named" if cell.extra else "to do"
+
+    cells = choose(grid(experiment, EVERYTHING, budget=budget, seeds=seeds), only or "*")
+    return [f"{cell.name:32} {state(cell)}" for cell in cells]
 
 
 def common_split(results: Mapping) -> str:

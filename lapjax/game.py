@@ -191,6 +191,7 @@ def step(
     places=None,
     unlabelled_places=None,
     measure: bool = False,
+    seed=None,
 ) -> tuple[State, dict]:
     """One step of supervised training, or with `unlabelled` one round of the game or with a lesson of theirs.
 
@@ -203,12 +204,13 @@ def step(
       places: (b,) places of these faces in the global batch, for their random keys; 0 to b - 1 by default.
       unlabelled_places: (b',), likewise.
       measure: also measure the norms of the two gradients of G, at the cost of a second backward pass.
+      seed: in place of the configuration's; it may be traced.
 
     Returns:
       The next state, and metrics: scalars in float32.
     """
     config, axis = players.config, players.axis
-    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    key = jax.random.fold_in(jax.random.key(config.seed if seed is None else seed), state.step)
     label_key, face_key, drop_key, game_key = jax.random.split(key, 4)
     if axis is not None:  # else every device would drop and blur alike
         index = jax.lax.axis_index(axis)

@@ -5,13 +5,14 @@ for a fraction of them included. Budgets: "small" for a CPU of two cores, "full"
 """
 
 import dataclasses
+import fnmatch
 from collections.abc import Callable
 
 from lapjax.config import Config, override
 from lapjax.errors import LapjaxError, nearest
 from lapjax.recipes import WIDTHS, get_recipe
 
-__all__ = ["BUDGETS", "Cell", "EVERYTHING", "EXPERIMENTS", "Source", "grid"]
+__all__ = ["BUDGETS", "Cell", "EVERYTHING", "EXPERIMENTS", "Source", "choose", "grid"]
 
 BUDGETS = ("small", "full")
 SEEDS = 3
@@ -75,6 +76,22 @@ def grid(experiment: str, source: Source, *, budget: str = "small", seeds: int =
     return cells
 
 
+def choose(cells: list[Cell], only: str | None) -> list[Cell]:
+    """The cells that a pattern names, those that nobody has to name without one; with the teachers of each.
+
+    Raises:
+      LapjaxError: none is called so.
+    """
+    known = {cell.name: cell for cell in cells}
+    wanted = [
+        name for name, cell in known.items() if (fnmatch.fnmatchcase(name, only) if only else not cell.extra)
+    ]
+    if not wanted:
+        raise LapjaxError(f"no cell is called {only}: there are {', '.join(known)}")
+    wanted += [known[name].teacher for name in wanted if known[name].teacher]
+    return [cell for cell in cells if cell.name in wanted]
+
+
 class _Maker:
     """Makes the configurations of one budget and seed over the faces at hand."""
 
@@ -116,11 +133,10 @@ def _table1(make: _Maker) -> list[Cell]:
     """SAM and LaplaceKL, alone and in the game; other losses and directions; ELT."""
     small = make.budget == "small"
     networks = {
+        "fast": ("fast-small", {"steps": 3_000, **FAST}) if small else ("fast-large", {}),
         "poster 1/4" if small else "poster 1": (
-            "poster-1_4" if small else "poster-1",
-            {"steps": 2_000} if small else {},
+            ("poster-1_4", {"steps": 2_000}) if small else ("poster-1", {})
         ),
-        "fast": ("fast-small" if small else "fast-large", {"steps": 3_000, **FAST} if small else {}),
     }
     cells = []
     for column, (recipe, how) in networks.items():
@@ -197,21 +213,22 @@ def _semisupervised(make: _Maker) -> list[Cell]:
         limit = max(1, round(make.source.labelled * percent / 100))
         column, more = f"{percent} %", {"extra": percent in (1, 10, 50)}
         plain = make.config("fast-small-laplacekl", limit=limit, **how)
-
-        def add(label, row, config, teacher=None, column=column, more=more, percent=percent, cells=cells):
+        larger = make.config("fast-medium-laplacekl", limit=limit, **how)
+        game = make.beside(plain, 10_000, game={"adversary": True})
+        lessons = {name: make.beside(plain, 10_000, semi=lesson) for name, lesson in LESSONS.items()}
+        # A name, its row, its configuration and its teacher.
+        ways = [
+            ("supervised", SUPERVISED, plain, None),
+            ("game", "LaplaceKL+D", game, None),
+            ("equivariance", "ELT", lessons["equivariance"], None),
+            ("teacher", "EMA teacher, consistency", lessons["teacher"], None),
+            ("pseudo", "pseudo-labels, by their b", lessons["labels"], "supervised"),
+            ("larger", LARGER, larger, None),
+            ("distilled", "distilled from the larger network", lessons["labels"], "larger"),
+        ]
+        for name, row, config, teacher in ways:
             teacher = teacher and f"{teacher}-{percent}-s{make.seed}"
-            cells.append(make.cell(f"{label}-{percent}", [(row, column)], config, teacher=teacher, **more))
-
-        def lesson(name, plain=plain):
-            return make.beside(plain, 10_000, semi=LESSONS[name])
-
-        add("supervised", SUPERVISED, plain)
-        add("game", "LaplaceKL+D", make.beside(plain, 10_000, game={"adversary": True}))
-        add("equivariance", "ELT", lesson("equivariance"))
-        add("teacher", "EMA teacher, consistency", lesson("teacher"))
-        add("pseudo", "pseudo-labels, by their b", lesson("labels"), teacher="supervised")
-        add("larger", LARGER, make.config("fast-medium-laplacekl", limit=limit, **how))
-        add("distilled", "distilled from the larger network", lesson("labels"), teacher="larger")
+            cells.append(make.cell(f"{name}-{percent}", [(row, column)], config, teacher=teacher, **more))
     return cells
 
 

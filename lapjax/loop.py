@@ -1,10 +1,15 @@
-"""What `train` does once everything is in place: send, step, log, validate, save. All that is computed is in `game.step`."""
+"""What `train` does once everything is in place: send, step, log, validate, save. All that is computed is in `game.step`.
+
+A `Loop` is one run; it asks for its steps, and `run` has them computed: those of one loop, or of several in one program.
+"""
 
 import dataclasses
+import functools
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,7 +21,7 @@ from lapjax.evaluate import predict
 from lapjax.scoring import truth
 from lapjax.sharding import agree, from_first, on_first
 
-__all__ = ["Loop", "Material", "Outcome", "image_errors"]
+__all__ = ["Loop", "Material", "Outcome", "image_errors", "run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +55,22 @@ def image_errors(points, faces: Faces) -> np.ndarray:
     return metrics.image_nme(points, truth(faces), faces.visible, faces.box, faces.scheme)
 
 
+class Steps(NamedTuple):
+    """What a loop asks for: the state after some steps, and what was measured."""
+
+    state: game.State
+    sent: Any
+    """What the labelled source sent, and the unlabelled one, None for supervised steps."""
+    sent_unlabelled: Any
+    count: int
+    measure: bool
+
+    @property
+    def kind(self) -> tuple[int, bool, bool]:
+        """Steps of a kind are computed by one program."""
+        return self.count, self.sent_unlabelled is not None, self.measure
+
+
 class Loop:
     """One run from its first or its last step to its end; what `train` says, it does."""
 
@@ -76,7 +97,7 @@ class Loop:
                 self.fresh = game.start_from(self.fresh, start)
             except LapjaxError as error:
                 raise LapjaxError(f"cannot start from {config.start}: {error}") from error
-        self.compiled: set[Callable] = set()
+        self.compiled: set[tuple] = set()
         self.labelled = data.source(faces.labelled, config.batch_size, config.seed, put=placement.put)
         self.unlabelled = None
         if faces.unlabelled:
@@ -88,17 +109,6 @@ class Loop:
             raise LapjaxError(
                 f"dispatch {config.dispatch} needs all chips on the device, and these are too many: leave it at 1"
             )
-        # By the steps of a call, and whether the norms are measured.
-        self.supervised = {
-            steps: placement.compile(self.players, self.labelled, steps=steps)
-            for steps in {1, config.dispatch}
-        }
-        self.playing = {
-            (steps, measure): placement.compile(
-                self.players, self.labelled, self.unlabelled, measure=measure, steps=steps
-            )
-            for steps, measure in {(1, False), (1, True), (config.dispatch, False)}
-        }
         # The other chips lie on the device now: the host keeps those of the validation split alone.
         self.validation = faces.validation
 
@@ -110,8 +120,8 @@ class Loop:
 
         self.heldout_accuracy = heldout_accuracy
 
-    def run(self, asked: Callable[[int], int | None]) -> Outcome:
-        """Trains, until it is done or `asked`, before each call of the compiled step, gives a signal's number."""
+    def run(self, asked: Callable[[int], int | None]) -> Generator[Steps, tuple[game.State, dict], Outcome]:
+        """Asks for steps, until it is done or `asked`, before each time, gives a signal's number."""
         state = self._begin()
         self.saved = step = int(state.step)
         state = self.placement.put(state)
@@ -124,9 +134,15 @@ class Loop:
             stopped = self._stopped(asked, step)
             if stopped is not None:
                 break
-            count = self._steps(step)
-            state, measured = self._step(state, step, count)
-            step += count
+            before = time.perf_counter()
+            steps = self._next(state, step)
+            ready = time.perf_counter()
+            self.outside += ready - before
+            state, measured = yield steps
+            if steps.kind not in self.compiled:  # compiling is no part of the rate
+                self.compiled.add(steps.kind)
+                self.mark += time.perf_counter() - ready
+            step += steps.count
             window.append((step, measured))
             if step % self.log_every == 0 or step == self.steps:
                 self.pending.append(window)
@@ -166,7 +182,7 @@ class Loop:
             return self.signal
         return agree(self.signal) if step % self.log_every == 0 else None
 
-    def _steps(self, step) -> int:
+    def _count(self, step) -> int:
         """How many steps the next call takes: `dispatch`, or one where something falls between them.
 
         A function of the step alone, so that a resumed run takes the same calls.
@@ -177,21 +193,18 @@ class Loop:
             halts.append(self.players.warmup_steps)
         return count if step % count == 0 and after <= min(self.steps, *halts) else 1
 
-    def _step(self, state, step, count):
-        before = time.perf_counter()
+    def _next(self, state, step) -> Steps:
+        count = self._count(step)
         several = {"steps": count} if count > 1 else {}
-        sent, faces, run = self.labelled.send(step, **several), None, self.supervised[count]
-        if self.unlabelled is not None and step >= self.players.warmup_steps:
-            faces = self.unlabelled.send(step, **several)
+        plays = self.unlabelled is not None and step >= self.players.warmup_steps
+        return Steps(
+            state,
+            self.labelled.send(step, **several),
+            self.unlabelled.send(step, **several) if plays else None,
+            count,
             # The norms are measured on the steps that are logged; they cost a second backward pass.
-            run = self.playing[count, count == 1 and (step + 1) % self.log_every == 0]
-        ready = time.perf_counter()
-        self.outside += ready - before
-        result = run(state, sent, faces)
-        if run not in self.compiled:  # compiling is no part of the rate
-            self.compiled.add(run)
-            self.mark += time.perf_counter() - ready
-        return result
+            measure=plays and count == 1 and (step + 1) % self.log_every == 0,
+        )
 
     def _best_so_far(self) -> float:
         lines = self.directory.log.read_text().splitlines() if self.directory.log.exists() else []
@@ -283,3 +296,49 @@ class Loop:
             )
             line["d_heldout_accuracy"] = float(share)
         return nme, line
+
+
+def run(loops: Sequence[Loop], asked: Callable[[int], int | None]) -> list[Outcome]:
+    """Trains until all are done or `asked`, before each call of the compiled step, gives a signal's number.
+
+    Args:
+      loops: one, or several that differ in their seeds and faces alone and stand at the same step: they take the same
+        steps, several runs' at a time.
+      asked: called with the number of steps done.
+    """
+    asked = functools.lru_cache(maxsize=1)(asked)  # one answer for all
+    running = [loop.run(asked) for loop in loops]
+    results: list = [None] * len(loops)
+    programs: dict[tuple, Callable] = {}
+    while True:
+        wanted, outcomes = [], []
+        for each, result in zip(running, results, strict=True):
+            try:
+                wanted.append(each.send(result))
+            except StopIteration as end:
+                outcomes.append(end.value)
+        if outcomes:
+            return outcomes
+        kind = wanted[0].kind
+        if kind not in programs:
+            programs[kind] = _compile(loops, *kind)
+        results = programs[kind](wanted)
+
+
+def _compile(loops: Sequence[Loop], count: int, plays: bool, measure: bool) -> Callable[[list[Steps]], list]:
+    """The program of one kind of steps: what each loop wants in, the next state and metrics of each out."""
+    how = {"measure": measure, "steps": count}
+    placement = loops[0].placement
+    if len(loops) == 1:
+        (loop,) = loops
+        call = placement.compile(loop.players, loop.labelled, loop.unlabelled if plays else None, **how)
+        return lambda wanted: [call(wanted[0].state, wanted[0].sent, wanted[0].sent_unlabelled)]
+    players, labelled = [loop.players for loop in loops], [loop.labelled for loop in loops]
+    unlabelled = [loop.unlabelled for loop in loops] if plays else None
+    together = placement.compile_together(players, labelled, unlabelled, **how)
+
+    def call_all(wanted):
+        states, sent, faces, *_ = zip(*wanted, strict=True)
+        return together(states, sent, faces if plays else None)
+
+    return call_all

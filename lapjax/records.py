@@ -57,6 +57,19 @@ class Place:
         """The records so far, by the names of their cells."""
         return read_results(self.file)["cells"] if self.file.exists() else {}
 
+    def finished(self) -> dict[str, dict]:
+        """The records, of which there must be one.
+
+        Raises:
+          LapjaxError: nothing is finished yet.
+        """
+        records = self.read()
+        if not records:
+            raise LapjaxError(
+                f"{self.file} has no finished cell: run `lapjax reproduce {self.experiment}` first"
+            )
+        return records
+
     def keep(self, name: str, record: dict, errors: dict[str, dict[str, float]]) -> None:
         """Adds to a cell's record and puts its errors, by split and image, into their tables; one process at a time."""
         with holding(self.file.with_name(f".{self.file.name}.lock"), wait=True):

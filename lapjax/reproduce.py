@@ -14,12 +14,11 @@ pack needs and no more: JAX, Flax, optax, orbax, NumPy, pillow.
 """
 
 import argparse
+import contextlib
 import dataclasses
-import fnmatch
 import functools
 import os
 import pathlib
-import shutil
 import signal
 import sys
 import time
@@ -27,29 +26,15 @@ import warnings
 from collections.abc import Callable
 
 from lapjax import data
-from lapjax.card import commit
-from lapjax.checkpoints import load_run
-from lapjax.config import override, to_dict
+from lapjax.cells import companions, train_cells
 from lapjax.cpu import with_huge_pages
 from lapjax.errors import LapjaxError, LapjaxWarning
-from lapjax.evaluate import config_conditions, match
-from lapjax.files import holding, replacing
-from lapjax.grids import BUDGETS, EVERYTHING, EXPERIMENTS, SEEDS, Cell, Source, grid
-from lapjax.labelling import label
-from lapjax.networks import parameter_count
-from lapjax.records import Place, log_read, machine, read_results, results_file
-from lapjax.scoring import per_image, score
-from lapjax.train import train
-from lapjax.weights import write_weights
+from lapjax.files import holding
+from lapjax.grids import BUDGETS, EVERYTHING, EXPERIMENTS, SEEDS, Source, choose, grid
+from lapjax.harvest import leave, measure
+from lapjax.records import Place
 
-__all__ = [
-    "Progress",
-    "leave",
-    "listing",
-    "main",
-    "measure",
-    "reproduce",
-]
+__all__ = ["Progress", "main", "reproduce"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +61,7 @@ def reproduce(
     seeds: int = SEEDS,
     only: str | None = None,
     minutes: float | None = None,
+    together: bool | None = None,
     report: Callable[[str], None] = print,
 ) -> Progress:
     """Trains what is left of an experiment.
@@ -91,6 +77,8 @@ def reproduce(
       seeds: of each cell.
       only: a pattern of cell names, `*` for anything; it reaches the cells too that are not trained otherwise.
       minutes: stop after so long; what is not finished is saved and goes on in the next call.
+      together: train all seeds of a cell at once in one program (`train_together`); None: the fast family's, where
+        there is one device and it is no CPU.
       report: called with every line to say.
 
     Raises:
@@ -104,7 +92,7 @@ def reproduce(
         report(
             f"{len(every) - len(cells)} cells need more than the {source.faces:,} unlabelled faces here: left out"
         )
-    cells = _choose(cells, only)
+    cells = choose(cells, only)
     place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs), data_dir)
     stopped, held = None, 0
     # Decoding the faces again for every cell would take its time. A cell reads six times, two of its three sets each.
@@ -114,18 +102,29 @@ def reproduce(
         left = [cell for cell in cells if cell.name not in records]
         done, held, trained = len(cells) - len(left), 0, 0
         for cell in left:
-            with holding(place.folder / f"{cell.name}.lock") as ours:
-                if not ours:
+            with contextlib.ExitStack() as locks:
+                ours = [
+                    each
+                    for each in companions(cell, left, place, together)
+                    if locks.enter_context(holding(place.folder / f"{each.name}.lock"))
+                ]
+                if cell not in ours:
                     held += 1
                     continue
                 known = place.read()
-                if cell.name in known or not (cell.teacher is None or cell.teacher in known):
+                ours = [
+                    each
+                    for each in ours
+                    if each.name not in known and (each.teacher is None or each.teacher in known)
+                ]
+                if cell not in ours:
                     continue
-                report(f"{cell.name}, {done + trained + 1} of {len(cells)}")
-                stopped = _train(cell, source, place, deadline, report, read)
+                names = " ".join(each.name for each in ours)
+                report(f"{names}, {done + trained + len(ours)} of {len(cells)}")
+                stopped = train_cells(ours, source, place, deadline=deadline, report=report, read=read)
             if stopped is not None:
                 break
-            trained += 1
+            trained += len(ours)
         if not trained or stopped is not None:
             break
     known = place.read()
@@ -142,186 +141,6 @@ def _source(dataset, unlabelled, data_dir) -> Source:
         faces = data.splits(unlabelled, data_dir=data_dir).get("train", 0)
     name = None if unlabelled is None else str(unlabelled)
     return Source(str(dataset), labelled["train"], name, faces=faces)
-
-
-def _choose(cells: list[Cell], only: str | None) -> list[Cell]:
-    """The cells that a pattern names, those that nobody has to name without one; with the teachers of each."""
-    known = {cell.name: cell for cell in cells}
-    wanted = [
-        name for name, cell in known.items() if (fnmatch.fnmatchcase(name, only) if only else not cell.extra)
-    ]
-    if not wanted:
-        raise LapjaxError(f"no cell is called {only}: there are {', '.join(known)}")
-    wanted += [known[name].teacher for name in wanted if known[name].teacher]
-    return [cell for cell in cells if cell.name in wanted]
-
-
-def listing(experiment: str, budget: str, results, *, only: str | None, seeds: int, report) -> None:
-    """A line for each cell of an experiment: its name, and its error or that it is still to do."""
-    file = results_file(experiment, budget, results)
-    records = read_results(file)["cells"] if file.exists() else {}
-    for cell in _choose(grid(experiment, EVERYTHING, budget=budget, seeds=seeds), only or "*"):
-        said = "only when it is named" if cell.extra else "to do"
-        if cell.name in records:
-            split = records[cell.name]["config"]["validation_split"]
-            said = f"{records[cell.name][split]['nme']:.3f} % on {split}"
-        report(f"{cell.name:32} {said}")
-
-
-def _train(cell: Cell, source: Source, place: Place, deadline, report, read) -> int | None:
-    """Trains one cell, or goes on with it, and keeps its record; the signal that stopped it, if one did."""
-    directory, config = place.folder / cell.name, cell.config
-    resumed = (directory / "config.json").exists()
-    told = place.folder / f"{cell.name}.told.npz"
-    if cell.teacher:
-        if not told.exists():
-            _label(place.folder / cell.teacher, source, config.unlabelled_limit, told, place.data_dir)
-        config = override(config, unlabelled=str(told), unlabelled_split="train")
-
-    def line(said):
-        if "nme" in said:
-            report(f"  epoch {said['epoch']:.1f}  NME {said['nme']:.2f} %")
-
-    def late(_step):
-        return signal.SIGALRM if deadline is not None and time.monotonic() > deadline else None
-
-    outcome = train(
-        config, directory, resume=resumed, data_dir=place.data_dir, report=line, stop=late, read=read
-    )
-    if not outcome.finished:
-        return outcome.stopped
-    run = load_run(directory)
-    validation, errors = _errors(run, config.validation_split, place.data_dir)
-    record = {
-        "places": [list(where) for where in cell.places],
-        "seed": config.seed,
-        "labelled": run.info["labelled"],
-        "unlabelled": run.info["unlabelled"],
-        "teacher": cell.teacher,
-        "steps": outcome.steps,
-        "seconds": round(outcome.seconds, 1),
-        "resumed": resumed,
-        "parameters": parameter_count(run.variables["params"]),
-        config.validation_split: validation,
-        "commit": commit() or "not a checkout",
-        "machine": machine(),
-        "config": to_dict(cell.config),
-    }
-    place.keep(cell.name, record, {config.validation_split: errors})
-    told.unlink(missing_ok=True)
-    report(f"{cell.name}: {validation['nme']:.3f} %, {outcome.seconds:.0f} s")
-    return None
-
-
-def _label(teacher, source: Source, limit, told, data_dir) -> None:
-    faces = data.load(source.unlabelled, "train", data_dir=data_dir, limit=limit, encoded=True)
-    data.write_pack(told, {"train": label([load_run(teacher)], faces)})
-
-
-def _errors(run, split: str, data_dir) -> tuple[dict, dict[str, float]]:
-    """The numbers of a run on a split, and the error of every image."""
-    faces = data.load(run.config.dataset, split, data_dir=data_dir)
-    found = match(run.config.model, run.variables, faces, conditions=config_conditions(run.config))
-    whole = score(found)
-    normaliser = whole["conditions"]["normaliser"]
-    numbers = {
-        "nme": whole["nme"][normaliser],
-        "interval": whole["intervals"]["nme"][normaliser],
-        "normaliser": normaliser,
-        "box": whole["conditions"]["box"],
-        "failure_rate_8": whole["failure_rate"]["8"],
-        "auc_8": whole["auc"]["8"],
-        "scale_px": whole["scale_mean"],
-        "images": whole["images"],
-        "scheme": found.scheme.name,
-    }
-    return numbers, {row["image"]: row[normaliser] for row in per_image(found)}
-
-
-def measure(
-    experiment: str,
-    split: str,
-    *,
-    budget: str = "small",
-    data_dir: str | os.PathLike | None = None,
-    results: str | os.PathLike = "results",
-    runs: str | os.PathLike = "runs",
-    report: Callable[[str], None] = print,
-) -> int:
-    """Measures the finished cells on another split, a test set for one; each reading is logged in test_reads.jsonl first.
-
-    Returns:
-      How many were measured; those that have it are left alone.
-
-    Raises:
-      LapjaxError: nothing is finished, a run directory is gone, or no such split.
-    """
-    place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs), data_dir)
-    records = place.read()
-    if not records:
-        raise LapjaxError(f"{place.file} has no finished cell: run `lapjax reproduce {experiment}` first")
-    count = 0
-    for name, record in records.items():
-        if split in record:
-            continue
-        run = load_run(place.folder / name)
-        log_read(place.results / "test_reads.jsonl", name, split=split, by=f"reproduce {experiment}")
-        numbers, errors = _errors(run, split, data_dir)
-        place.keep(name, {split: numbers}, {split: errors})
-        report(f"{name}: {numbers['nme']:.3f} % on {split}")
-        count += 1
-    return count
-
-
-def leave(
-    experiment: str,
-    out: str | os.PathLike,
-    *,
-    budget: str = "small",
-    results: str | os.PathLike = "results",
-    runs: str | os.PathLike = "runs",
-    networks: int = 6,
-) -> list[pathlib.Path]:
-    """Puts what is worth taking from a borrowed machine into one folder: the records, the errors and the best networks.
-
-    Args:
-      experiment: one of `grids.EXPERIMENTS`.
-      out: the folder, made when missing.
-      budget: as of `reproduce`, likewise `results` and `runs`.
-      results: the folder of the records.
-      runs: the folder of the run directories.
-      networks: so many of the rows with the lowest validation error, of each its best seed, as `weights.write_weights`.
-
-    Returns:
-      The files.
-
-    Raises:
-      LapjaxError: nothing is finished, or the folder cannot be written.
-    """
-    place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs), None)
-    records, out = place.read(), pathlib.Path(out)
-    if not records:
-        raise LapjaxError(f"{place.file} has no finished cell: run `lapjax reproduce {experiment}` first")
-
-    def error(name):
-        return records[name][records[name]["config"]["validation_split"]]["nme"]
-
-    best: dict[str, str] = {}
-    for name in sorted(records, key=error):
-        best.setdefault(str(records[name]["places"]), name)
-    files = []
-    for name in [*best.values()][:networks]:
-        run = load_run(place.folder / name)
-        files.append(out / f"{name}.npz")
-        known = {"config": run.config, "scheme": run.scheme, "step": run.step, "info": run.info}
-        write_weights(files[-1], run.variables, **known)
-    for file in [place.file, *place.results.glob(f"{place.file.stem}-*.csv")]:
-        files.append(out / file.name)
-        with replacing(
-            files[-1], "cannot write {path}: {reason}; choose another folder", parents=True
-        ) as part:
-            shutil.copyfile(file, part)
-    return files
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -341,6 +160,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--only", metavar="PATTERN", help="of cell names, such as 'laplacekl*-s0'")
     parser.add_argument("--minutes", type=float, help="stop after so long and go on in the next call")
+    parser.add_argument(
+        "--together",
+        action=argparse.BooleanOptionalAction,
+        help="all seeds of a cell at once in one program; by default the fast family's on a single GPU",
+    )
     parser.add_argument(
         "--leave", metavar="DIR", help="afterwards put records and the best networks there, at most 8 files"
     )

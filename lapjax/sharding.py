@@ -5,7 +5,7 @@ compiled step, each device taking its own rows of the global batch.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -145,28 +145,18 @@ class Placement:
         run = functools.partial(game.step, players=players, measure=measure)
         sizes = players.config.batch_size, players.config.unlabelled_batch_size
 
-        def on_mesh(state, sent, sent_unlabelled):
+        def on_mesh(state, sent, sent_unlabelled, row=None):
             def draw(source, sent):
-                batch = source.gather(sent, state.step)
-                return jax.lax.with_sharding_constraint(batch, self._split)
+                return jax.lax.with_sharding_constraint(source.gather(sent, row=row), self._split)
 
             faces = None if unlabelled is None else draw(unlabelled, sent_unlabelled)
             return run(state, draw(labelled, sent), faces)
-
-        def several(state, sent, sent_unlabelled):
-            def one(state, indices):
-                own, faces = indices
-                theirs = None if unlabelled is None else sent_unlabelled | {"indices": faces}
-                return on_mesh(state, sent | {"indices": own}, theirs)
-
-            faces = None if unlabelled is None else sent_unlabelled["indices"]
-            return jax.lax.scan(one, state, (sent["indices"], faces))
 
         def on_one(state, sent, sent_unlabelled):
             def draw(source, sent, size):
                 rows = size // count
                 first = jax.lax.axis_index(AXIS) * rows
-                return source.gather(sent, state.step, first, rows), first + jnp.arange(rows)
+                return source.gather(sent, first, rows), first + jnp.arange(rows)
 
             batch, places = draw(labelled, sent, sizes[0])
             faces, face_places = (
@@ -175,14 +165,76 @@ class Placement:
             return run(state, batch, faces, places=places, unlabelled_places=face_places)
 
         if self.kind == "jit":
-            # Donating the state on a CPU gains nothing and warns.
-            donate = () if self.devices[0].platform == "cpu" else (0,)
-            # Left to itself the compiler may split what it returns, and `one` would take a part for the whole.
-            call = on_mesh if steps == 1 else several
-            return jax.jit(call, donate_argnums=donate, out_shardings=self._replicated)
+            return self._jit(_repeated(on_mesh, steps))
         return jax.pmap(
             on_one,
             AXIS,
             in_axes=(0, labelled.device_axes, None if unlabelled is None else unlabelled.device_axes),
             devices=self.devices,
         )
+
+    def compile_together(
+        self,
+        players: Sequence[game.Players],
+        labelled: Sequence,
+        unlabelled: Sequence | None = None,
+        *,
+        measure: bool = False,
+        steps: int = 1,
+    ):
+        """`compile` under jit for several runs that differ in their seeds and faces alone, as one program by vmap.
+
+        Where `compile` takes or makes a function of one thing, here it is a tuple of one of each run.
+        """
+        seeds = jnp.array([each.config.seed for each in players])
+        run = functools.partial(game.step, players=players[0], measure=measure)
+
+        def on_all(states, sent, sent_unlabelled, row=None):
+            def draw(sources, sent):
+                pairs = zip(sources, sent, strict=True)
+                return _stack([source.gather(each, row=row) for source, each in pairs])
+
+            faces = None if unlabelled is None else draw(unlabelled, sent_unlabelled)
+            step = jax.vmap(lambda state, own, theirs, seed: run(state, own, theirs, seed=seed))
+            return step(states, draw(labelled, sent), faces, seeds)
+
+        repeated = _repeated(on_all, steps)
+
+        def call(states, sent, sent_unlabelled):
+            after, measured = repeated(_stack(states), sent, sent_unlabelled)
+            # The axis of the runs comes after that of the steps.
+            axis = 0 if steps == 1 else 1
+
+            def part(i):
+                return _take(after, i, 0), _take(measured, i, axis)
+
+            return [part(i) for i in range(len(players))]
+
+        return self._jit(call)
+
+    def _jit(self, call):
+        # Donating the state on a CPU gains nothing and warns.
+        donate = () if self.devices[0].platform == "cpu" else (0,)
+        # Left to itself the compiler may split what it returns, and `one` would take a part for the whole.
+        return jax.jit(call, donate_argnums=donate, out_shardings=self._replicated)
+
+
+def _repeated(step, steps: int):
+    """`steps` calls of a step in one, each drawing its batch from another row of what was sent."""
+    if steps == 1:
+        return step
+
+    def call(state, sent, sent_unlabelled):
+        return jax.lax.scan(
+            lambda state, row: step(state, sent, sent_unlabelled, row), state, jnp.arange(steps)
+        )
+
+    return call
+
+
+def _stack(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _take(tree, i: int, axis: int):
+    return jax.tree.map(lambda leaf: leaf.take(i, axis), tree)

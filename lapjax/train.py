@@ -1,25 +1,26 @@
 """Training a run: its faces are read and everything is checked, then the loop has it until it ends or is told to stop."""
 
 import contextlib
+import functools
 import math
 import os
 import signal
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lapjax import augment, data, shipped
 from lapjax.checkpoints import Run, RunDirectory, load_run
-from lapjax.config import Config
+from lapjax.config import Config, override
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import check_crop
-from lapjax.loop import Loop, Material, Outcome, image_errors
+from lapjax.loop import Loop, Material, Outcome, image_errors, run
 from lapjax.scoring import truth
 from lapjax.sharding import Placement, on_first
 
-__all__ = ["Outcome", "train"]
+__all__ = ["Outcome", "train", "train_together"]
 
 
 def _load(config: Config, data_dir, scheme, read=None) -> Material:
@@ -104,6 +105,93 @@ def train(
       LapjaxError: bad data or options, before anything is written; a directory in use or of another run; a loss that
         is not finite (names the step; the last good checkpoint stays); a disk that is full (likewise).
     """
+    how = {"data_dir": data_dir, "scheme": scheme, "log_every": log_every, "read": read}
+    prepared = _prepare(config, out, report or (lambda line: None), **how)
+    (outcome,) = _run([prepared], resume, stop)
+    return outcome
+
+
+def train_together(
+    configs: Sequence[Config],
+    outs: Sequence[str | os.PathLike],
+    *,
+    resume: bool = False,
+    data_dir: str | os.PathLike | None = None,
+    log_every: int = 20,
+    report: Callable[[int, dict], None] | None = None,
+    stop: Callable[[int], int | None] | None = None,
+    read: Callable[..., Faces] | None = None,
+) -> list[Outcome]:
+    """Trains several seeds of a run at once, in one program on one device: a small network leaves most of a GPU idle.
+
+    Each is the run that `train` makes of it, to the last digits, in its own run directory; they are stopped, resumed and
+    fail together. A CPU gains nothing by it.
+
+    Args:
+      configs: the runs, alike but for their seeds and the names of their faces.
+      outs: their run directories.
+      resume: as of `train`; all of them stand at the same step then.
+      data_dir: as of `train`, likewise `log_every`, `stop` and `read`.
+      report: called with the place of a run and every line it logs.
+
+    Returns:
+      How each ended.
+
+    Raises:
+      LapjaxError: as `train`; or the runs differ in more, stand at different steps, are placed on several devices, or
+        have more chips than the device can hold.
+    """
+    report = report or (lambda place, line: None)
+    if not configs or len(configs) != len(outs):
+        raise LapjaxError(f"{len(configs)} runs and {len(outs)} run directories: give one for each")
+    own = ("seed", "dataset", "unlabelled")
+    first = {name: getattr(configs[0], name) for name in own}
+    if any(override(config, **first) != configs[0] for config in configs):
+        raise LapjaxError("these runs differ in more than their seeds and faces: train them one by one")
+    how = {"data_dir": data_dir, "scheme": None, "log_every": log_every, "read": read}
+    prepared = [
+        _prepare(config, out, functools.partial(report, place), **how)
+        for place, (config, out) in enumerate(zip(configs, outs, strict=True))
+    ]
+    if len(prepared) > 1:
+        _check_alike(prepared, outs)
+    return _run(prepared, resume, stop)
+
+
+def _check_alike(prepared, outs) -> None:
+    for loop, *_ in prepared:
+        if loop.placement.kind != "jit" or len(loop.placement.devices) > 1:
+            raise LapjaxError(
+                "several runs in one program need one device and placement jit: train them one by one"
+            )
+        if not all(
+            isinstance(source, data.Resident) for source in (loop.labelled, loop.unlabelled) if source
+        ):
+            raise LapjaxError("these runs have more chips than the device can hold: train them one by one")
+    for out, (_, _, (_, scheme, info)) in zip(outs, prepared, strict=True):
+        _, first_scheme, first_info = prepared[0].description
+        ours, first = ({"scheme": scheme.name, **info}, {"scheme": first_scheme.name, **first_info})
+        for what, value in ours.items():
+            if value != first[what]:
+                raise LapjaxError(
+                    f"{out} has {what} {value!r} and {outs[0]} {first[what]!r}: train these runs one by one"
+                )
+    steps = {str(out): RunDirectory(out).latest("last") or 0 for out in outs}
+    if len(set(steps.values())) > 1:
+        stand = ", ".join(f"{out} at {step}" for out, step in steps.items())
+        raise LapjaxError(f"these runs stand at different steps ({stand}): train them one by one")
+
+
+class _Prepared(NamedTuple):
+    """A run whose faces are read and whose options are checked, with nothing written yet."""
+
+    loop: Loop
+    directory: RunDirectory
+    description: tuple
+    """Of the run: its configuration, scheme and what is known of its data."""
+
+
+def _prepare(config: Config, out, report, *, data_dir, scheme, log_every, read) -> _Prepared:
     placement = Placement(config.placement)
     placement.check(batch_size=config.batch_size)
     if config.uses_unlabelled:
@@ -122,12 +210,18 @@ def train(
     }
     directory = RunDirectory(out)
     known = _startable(config, start, faces.labelled) if start else None
-    loop = Loop(config, faces, known, placement, directory, log_every, report or (lambda line: None))
-    opened = directory.open_for_training(config, faces.labelled.scheme, info, resume=resume)
+    loop = Loop(config, faces, known, placement, directory, log_every, report)
+    return _Prepared(loop, directory, (config, faces.labelled.scheme, info))
+
+
+def _run(prepared: Sequence[_Prepared], resume: bool, stop) -> list[Outcome]:
     with contextlib.ExitStack() as stack:
-        on_first(lambda: stack.enter_context(opened))
+        for each in prepared:
+            opened = each.directory.open_for_training(*each.description, resume=resume)
+            on_first(functools.partial(stack.enter_context, opened))
         signals = stack.enter_context(_Signals())
-        return loop.run(lambda step: signals.number or (stop(step) if stop else None))
+        loops = [each.loop for each in prepared]
+        return run(loops, lambda step: signals.number or (stop(step) if stop else None))
 
 
 def _startable(config: Config, start: Run, faces: Faces):

@@ -35,7 +35,7 @@ LAYERS = [
     ["weights", "checkpoints", "evaluate", "restoring"],
     ["boxes", "labelling", "stress", "trust", "views", "loop", "train", "living"],
     ["plots", "curves", "charts", "galleries", "progress", "tables", "export", "localizer"],
-    ["quickstart", "report", "records", "reproduce", "findings"],
+    ["quickstart", "report", "records", "cells", "harvest", "reproduce", "findings"],
     SHELL,
     ["cli"],
     ["__main__"],

@@ -1,6 +1,7 @@
 """An experiment goes on where it was left, keeps each record once, and reads a test set only when it is told to."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import signal
@@ -11,7 +12,8 @@ import pytest
 import tiny
 from tiny import compiler  # noqa: F401  (a fixture of the module)
 
-from lapjax import data, grids, reproduce
+from lapjax import cells as cells_module
+from lapjax import data, grids, harvest, reproduce
 from lapjax.checkpoints import load_run
 from lapjax.config import override
 from lapjax.errors import LapjaxError
@@ -128,10 +130,10 @@ def test_out_of_time_it_stops_and_goes_on(run):
 
 
 def test_a_cell_that_was_cut_off_goes_on(run, monkeypatch):
-    train = reproduce.train
+    train = cells_module.train_together
     monkeypatch.setattr(
-        reproduce,
-        "train",
+        cells_module,
+        "train_together",
         lambda *args, **options: train(
             *args, **options | {"stop": lambda step: signal.SIGTERM if step == 1 else None}
         ),
@@ -139,10 +141,53 @@ def test_a_cell_that_was_cut_off_goes_on(run, monkeypatch):
     done = run(only="alone*")
     assert (done.done, done.stopped) == (0, signal.SIGTERM)
     assert (run.runs / "alone-s0" / "last").is_dir() and not (run.results / "two.json").exists()
-    monkeypatch.setattr(reproduce, "train", train)
+    monkeypatch.setattr(cells_module, "train_together", train)
     assert run(only="alone*").done == 1
     (record,) = read_results(run.results / "two.json")["cells"].values()
     assert record["resumed"] and record["steps"] == 2
+
+
+def test_seeds_at_once(run):
+    """Those that stand at the same step; a student's teachers first."""
+    assert run(seeds=2, only="alone-s1", minutes=1e-6).stopped == signal.SIGALRM
+    assert run(seeds=2, together=True) == reproduce.Progress(4, 4, 0, None)
+    assert [line for line in run.said if " of 4" in line] == [
+        "alone-s0 alone-s1, 2 of 4",
+        "student-s0 student-s1, 4 of 4",
+    ]
+    found = read_results(run.results / "two.json")["cells"]
+    assert {name: record["together"] for name, record in found.items()} == dict.fromkeys(found, 2)
+    assert found["alone-s0"]["seed"] == 0 and found["alone-s1"]["seed"] == 1
+    assert found["alone-s0"]["validation"]["nme"] != found["alone-s1"]["validation"]["nme"]
+    assert not list(run.runs.glob("*.npz"))
+
+
+def test_a_seed_that_is_ahead_goes_on_alone(run, monkeypatch):
+    train = cells_module.train_together
+
+    def one_step(*args, **options):
+        return train(*args, **options | {"stop": lambda step: signal.SIGTERM if step == 1 else None})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cells_module, "train_together", one_step)
+        assert run(seeds=2, only="alone-s1").stopped == signal.SIGTERM
+    assert run(seeds=2, only="alone*", together=True).done == 2
+    found = read_results(run.results / "two.json")["cells"]
+    assert {record["together"] for record in found.values()} == {1}
+
+
+def test_on_a_cpu_and_for_larger_networks_one_by_one(run, tmp_path, monkeypatch):
+    place = Place("two", "small", tmp_path, tmp_path, None)
+    source = grids.Source("x", 8, "y", faces=6)
+    first, *others = (cell for cell in grids.grid("two", source, seeds=3) if "alone" in cell.name)
+    for network in ("poster", "fast"):
+        config = override(first.config, model={"network": network})
+        cell = dataclasses.replace(first, config=config)
+        for platform, devices in [("cpu", 1), ("gpu", 1), ("gpu", 2)]:
+            monkeypatch.setattr(cells_module.jax, "default_backend", lambda platform=platform: platform)
+            monkeypatch.setattr(cells_module.jax, "device_count", lambda devices=devices: devices)
+            found = cells_module.companions(cell, [cell, *others], place, None)
+            assert len(found) == (3 if (network, platform, devices) == ("fast", "gpu", 1) else 1)
 
 
 def test_a_cell_that_another_process_holds_is_left_to_it(run):
@@ -166,9 +211,9 @@ def test_records_of_two_processes_add_up(finished, tmp_path):
 
 
 def test_cells_by_name_with_their_teachers(run):
-    chosen = reproduce._choose(grids.grid("two", grids.Source("x", 8, "y", faces=6), seeds=2), "student-s1")
+    chosen = grids.choose(grids.grid("two", grids.Source("x", 8, "y", faces=6), seeds=2), "student-s1")
     assert [cell.name for cell in chosen] == ["alone-s1", "student-s1"]
-    every = reproduce._choose(grids.grid("two", grids.Source("x", 8, "y", faces=6), seeds=1), None)
+    every = grids.choose(grids.grid("two", grids.Source("x", 8, "y", faces=6), seeds=1), None)
     assert [cell.name for cell in every] == ["alone-s0", "student-s0"]
     with pytest.raises(LapjaxError, match="no cell is called nobody: there are alone-s0"):
         run(only="nobody")
@@ -177,19 +222,19 @@ def test_cells_by_name_with_their_teachers(run):
 def test_a_test_split_is_read_once_and_logged(finished, tmp_path):
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     where = {"results": tmp_path / "results", "runs": tmp_path / "runs", "report": lambda line: None}
-    assert reproduce.measure("two", "test", **where) == 2
+    assert harvest.measure("two", "test", **where) == 2
     log = [json.loads(line) for line in (tmp_path / "results" / "test_reads.jsonl").read_text().splitlines()]
     assert [(line["run"], line["split"], line["by"]) for line in log] == [
         (name, "test", "reproduce two") for name in ("alone-s0", "student-s0")
     ]
     assert all(record["test"]["images"] == 6 for record in records(tmp_path).values())
-    assert reproduce.measure("two", "test", **where) == 0
+    assert harvest.measure("two", "test", **where) == 0
     assert len((tmp_path / "results" / "two-test.csv").read_text().splitlines()) == 7
 
 
 def test_what_is_taken_from_a_borrowed_machine(finished, tmp_path):
     where = {"results": finished / "results", "runs": finished / "runs"}
-    files = reproduce.leave("two", tmp_path / "out", networks=1, **where)
+    files = harvest.leave("two", tmp_path / "out", most=3, **where)
     found = records(finished)
     best = min(found, key=lambda name: found[name]["validation"]["nme"])
     assert sorted(file.name for file in files) == sorted([f"{best}.npz", "two.json", "two-validation.csv"])
@@ -203,7 +248,7 @@ def test_what_is_taken_from_a_borrowed_machine(finished, tmp_path):
     )
     assert (tmp_path / "out" / "two.json").read_bytes() == (finished / "results" / "two.json").read_bytes()
     with pytest.raises(LapjaxError, match="has no finished cell"):
-        reproduce.leave("two", tmp_path / "out", results=tmp_path)
+        harvest.leave("two", tmp_path / "out", results=tmp_path)
 
 
 def test_bad_requests(run, packs, tmp_path):
@@ -211,7 +256,7 @@ def test_bad_requests(run, packs, tmp_path):
         data.write_pack(tmp_path / "x.npz", {"other": tiny.faces(3)})
         run(dataset=tmp_path / "x.npz")
     with pytest.raises(LapjaxError, match="two.json has no finished cell"):
-        reproduce.measure("two", "test", results=run.results, runs=run.runs)
+        harvest.measure("two", "test", results=run.results, runs=run.runs)
     (tmp_path / "file").write_text("")
     with pytest.raises(LapjaxError, match="cannot make .*file.*choose other folders"):
         run(results=tmp_path / "file")
@@ -244,11 +289,11 @@ def test_a_machine_with_jax_and_little_else_runs_it(finished, packs, tmp_path):
     code = f"""
 import sys
 sys.modules.update(dict.fromkeys({missing.split()!r}))
-from lapjax import reproduce
+from lapjax import harvest, reproduce
 from lapjax.checkpoints import load_run
 where = {{"results": "results", "runs": "runs"}}
-assert reproduce.measure("two", "test", **where) == 2
-files = reproduce.leave("two", "out", **where)
+assert harvest.measure("two", "test", **where) == 2
+files = harvest.leave("two", "out", **where)
 assert load_run(files[0]).info["labelled"] == 8
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 
 import jax
 import numpy as np
@@ -84,6 +85,15 @@ def config(pack, **changes) -> Config:
         optimiser=Optimiser(warmup_steps=2),
     )
     return override(override(plain, augment={"enabled": False}, game={"features": (4, 8)}), **changes)
+
+
+# What a log says of the machine and not of the run.
+TIMES = {"images_per_second", "host_share", "seconds_left"}
+
+
+def log(out) -> list[dict]:
+    """The lines that a training logged in its run directory."""
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
 def state(config: Config, landmarks: int = EYES.count) -> game.State:

@@ -17,7 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from tiny import compiler  # noqa: F401  (a fixture of the module)
+from tiny import (
+    compiler,  # noqa: F401  (a fixture of the module)
+    log,
+)
 
 from lapjax import data, game, loop
 from lapjax.checkpoints import RunDirectory, load_run
@@ -27,7 +30,6 @@ from lapjax.loop import Loop
 from lapjax.train import train
 
 MODULE = importlib.import_module("lapjax.train")  # `lapjax.train` is the function
-TIMES = {"images_per_second", "host_share", "seconds_left"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,11 +63,7 @@ def contents(out):
     """Both checkpoints with their steps, and the log without its times."""
     with contextlib.closing(RunDirectory(out)) as place:
         found = {which: place.restore(which) for which in ("last", "best")}
-    return found, [{key: line[key] for key in line.keys() - TIMES} for line in log(out)]
-
-
-def log(out):
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return found, [{key: line[key] for key in line.keys() - tiny.TIMES} for line in log(out)]
 
 
 def assert_same_run(a, b):
@@ -155,16 +153,17 @@ def test_resuming_is_bit_identical(pack, tmp_path, case):
 def test_several_steps_a_call_are_the_same_steps(pack, tmp_path, changes):
     """Across the lines of the log, the validations and the beginning of the game."""
     calls = []
-    step = Loop._step
+    known = Loop._next
 
-    def counted(loop, state, at, count):
-        calls.append((at, count))
-        return step(loop, state, at, count)
+    def counted(loop, state, at):
+        steps = known(loop, state, at)
+        calls.append((at, steps.count))
+        return steps
 
     config = tiny.config(pack, evaluate_every=1.0, **changes)
     run(config, tmp_path / "one", log_every=4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Loop, "_step", counted)
+        patch.setattr(Loop, "_next", counted)
         run(override(config, dispatch=2), tmp_path / "two", log_every=4)
     assert calls == [(at, 2) for at in range(0, 12, 2)]
     # Adam makes much of the last digits of parameters that hardly matter: what is measured is the same.
