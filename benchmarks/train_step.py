@@ -88,15 +88,15 @@ def measure(recipe: str, *, depthwise="ours", bare=False, dtype="float32", torch
     players = game.Players(config, scheme.count, scheme.flip, 1000, 1.8)
     step = placement.compile(players, source)
     state = placement.put(game.init(jax.random.key(0), players))
-    fixed = source.send(0)
-    state, metrics = step(state, fixed, None)
+    fixed, seed = source.send(0), np.int64(0)
+    state, metrics = step(state, fixed, None, seed)
 
     def loop(send):
         nonlocal state
         jax.block_until_ready(state)
         start = time.perf_counter()
         for index in range(STEPS):
-            state, metrics = step(state, send(index), None)
+            state, metrics = step(state, send(index), None, seed)
         jax.block_until_ready((state, metrics))
         return time.perf_counter() - start
 

@@ -62,6 +62,7 @@ class Steps(NamedTuple):
     sent: Any
     """What the labelled source sent, and the unlabelled one, None for supervised steps."""
     sent_unlabelled: Any
+    seed: np.integer
     count: int
     measure: bool
 
@@ -201,6 +202,7 @@ class Loop:
             state,
             self.labelled.send(step, **several),
             self.unlabelled.send(step, **several) if plays else None,
+            np.int64(self.config.seed),
             count,
             # The norms are measured on the steps that are logged; they cost a second backward pass.
             measure=plays and count == 1 and (step + 1) % self.log_every == 0,
@@ -332,13 +334,13 @@ def _compile(loops: Sequence[Loop], count: int, plays: bool, measure: bool) -> C
     if len(loops) == 1:
         (loop,) = loops
         call = placement.compile(loop.players, loop.labelled, loop.unlabelled if plays else None, **how)
-        return lambda wanted: [call(wanted[0].state, wanted[0].sent, wanted[0].sent_unlabelled)]
+        return lambda wanted: [call(*wanted[0][:4])]
     players, labelled = [loop.players for loop in loops], [loop.labelled for loop in loops]
     unlabelled = [loop.unlabelled for loop in loops] if plays else None
     together = placement.compile_together(players, labelled, unlabelled, **how)
 
     def call_all(wanted):
-        states, sent, faces, *_ = zip(*wanted, strict=True)
-        return together(states, sent, faces if plays else None)
+        states, sent, faces, seeds, *_ = zip(*wanted, strict=True)
+        return together(states, sent, faces if plays else None, seeds)
 
     return call_all

@@ -19,11 +19,14 @@ import dataclasses
 import functools
 import os
 import pathlib
+import platform
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable
+
+import jax
 
 from lapjax import data
 from lapjax.cells import companions, train_cells
@@ -97,6 +100,7 @@ def reproduce(
     stopped, held = None, 0
     # Decoding the faces again for every cell would take its time. A cell reads six times, two of its three sets each.
     read = functools.lru_cache(maxsize=8)(data.load)
+    _remember_programs(place)
     while stopped is None:
         records = place.read()
         left = [cell for cell in cells if cell.name not in records]
@@ -130,6 +134,16 @@ def reproduce(
     known = place.read()
     done = sum(cell.name in known for cell in cells)
     return Progress(done, len(cells), held, stopped)
+
+
+def _remember_programs(place: Place) -> None:
+    """Keeps compiled programs, unless it has been said where: the seeds of a cell run the same ones."""
+    if jax.config.jax_compilation_cache_dir is None:
+        # Those of a CPU are for its kind alone.
+        folder = (
+            place.runs / ".compiled" / f"{jax.devices()[0].device_kind}-{platform.node()}".replace("/", "-")
+        )
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def _source(dataset, unlabelled, data_dir) -> Source:

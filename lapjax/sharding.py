@@ -131,7 +131,9 @@ class Placement:
     def compile(
         self, players: game.Players, labelled, unlabelled=None, *, measure: bool = False, steps: int = 1
     ):
-        """The step over these devices: `call(state, sent, sent_unlabelled) -> (state, metrics)`.
+        """The step over these devices: `call(state, sent, sent_unlabelled, seed) -> (state, metrics)`.
+
+        The seed is no part of the program, so that a compilation cache has it for every seed.
 
         Args:
           players: of the run, whose `axis` is this placement's.
@@ -145,14 +147,14 @@ class Placement:
         run = functools.partial(game.step, players=players, measure=measure)
         sizes = players.config.batch_size, players.config.unlabelled_batch_size
 
-        def on_mesh(state, sent, sent_unlabelled, row=None):
+        def on_mesh(state, sent, sent_unlabelled, seed, row=None):
             def draw(source, sent):
                 return jax.lax.with_sharding_constraint(source.gather(sent, row=row), self._split)
 
             faces = None if unlabelled is None else draw(unlabelled, sent_unlabelled)
-            return run(state, draw(labelled, sent), faces)
+            return run(state, draw(labelled, sent), faces, seed=seed)
 
-        def on_one(state, sent, sent_unlabelled):
+        def on_one(state, sent, sent_unlabelled, seed):
             def draw(source, sent, size):
                 rows = size // count
                 first = jax.lax.axis_index(AXIS) * rows
@@ -162,14 +164,14 @@ class Placement:
             faces, face_places = (
                 (None, None) if unlabelled is None else draw(unlabelled, sent_unlabelled, sizes[1])
             )
-            return run(state, batch, faces, places=places, unlabelled_places=face_places)
+            return run(state, batch, faces, places=places, unlabelled_places=face_places, seed=seed)
 
         if self.kind == "jit":
             return self._jit(_repeated(on_mesh, steps))
         return jax.pmap(
             on_one,
             AXIS,
-            in_axes=(0, labelled.device_axes, None if unlabelled is None else unlabelled.device_axes),
+            in_axes=(0, labelled.device_axes, None if unlabelled is None else unlabelled.device_axes, None),
             devices=self.devices,
         )
 
@@ -186,22 +188,21 @@ class Placement:
 
         Where `compile` takes or makes a function of one thing, here it is a tuple of one of each run.
         """
-        seeds = jnp.array([each.config.seed for each in players])
         run = functools.partial(game.step, players=players[0], measure=measure)
 
-        def on_all(states, sent, sent_unlabelled, row=None):
+        def on_all(states, sent, sent_unlabelled, seeds, row=None):
             def draw(sources, sent):
                 pairs = zip(sources, sent, strict=True)
                 return _stack([source.gather(each, row=row) for source, each in pairs])
 
             faces = None if unlabelled is None else draw(unlabelled, sent_unlabelled)
             step = jax.vmap(lambda state, own, theirs, seed: run(state, own, theirs, seed=seed))
-            return step(states, draw(labelled, sent), faces, seeds)
+            return step(states, draw(labelled, sent), faces, jnp.stack(seeds))
 
         repeated = _repeated(on_all, steps)
 
-        def call(states, sent, sent_unlabelled):
-            after, measured = repeated(_stack(states), sent, sent_unlabelled)
+        def call(states, sent, sent_unlabelled, seeds):
+            after, measured = repeated(_stack(states), sent, sent_unlabelled, seeds)
             # The axis of the runs comes after that of the steps.
             axis = 0 if steps == 1 else 1
 
@@ -224,10 +225,8 @@ def _repeated(step, steps: int):
     if steps == 1:
         return step
 
-    def call(state, sent, sent_unlabelled):
-        return jax.lax.scan(
-            lambda state, row: step(state, sent, sent_unlabelled, row), state, jnp.arange(steps)
-        )
+    def call(state, *rest):
+        return jax.lax.scan(lambda state, row: step(state, *rest, row), state, jnp.arange(steps))
 
     return call
 

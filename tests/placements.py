@@ -22,6 +22,7 @@ from lapjax.sharding import Placement, agree, from_first, on_first, start_proces
 from lapjax.train import train
 
 BATCH, FACES = 8, 4
+SEED = np.int64(0)
 
 
 class OneBlock(nn.Module):
@@ -79,8 +80,8 @@ def take_step(case, placement, *, source=data.Resident):
         sent = unlabelled.send(3)
     state = placement.put(some_state(players))
     call = placement.compile(players, labelled, unlabelled)
-    program = call.lower(state, labelled.send(3), sent).compile()
-    after, metrics = program(state, labelled.send(3), sent)
+    program = call.lower(state, labelled.send(3), sent, SEED).compile()
+    after, metrics = program(state, labelled.send(3), sent, SEED)
     copies = [
         [np.asarray(shard.data) for shard in leaf.addressable_shards] for leaf in jax.tree.leaves(after)
     ]

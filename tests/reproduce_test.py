@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 
+import jax
 import pytest
 import tiny
+from jax.experimental.compilation_cache import compilation_cache
 from tiny import compiler  # noqa: F401  (a fixture of the module)
 
 from lapjax import cells as cells_module
@@ -160,6 +162,24 @@ def test_seeds_at_once(run):
     assert found["alone-s0"]["seed"] == 0 and found["alone-s1"]["seed"] == 1
     assert found["alone-s0"]["validation"]["nme"] != found["alone-s1"]["validation"]["nme"]
     assert not list(run.runs.glob("*.npz"))
+
+
+def test_seeds_share_their_programs(run, packs, tmp_path, monkeypatch):
+    """Told where, the compiler keeps them there; else under the run directories, by machine."""
+    assert run(seeds=1, only="alone*").done == 1 and not (tmp_path / "runs" / ".compiled").exists()
+    folder, known = tmp_path / "other", jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.reset_cache()
+        counts = []
+        for seed in range(3):
+            where = {"results": folder / "results", "runs": folder / "runs"}
+            assert run(seeds=3, only=f"alone-s{seed}", **where).done == 1
+            counts.append(len(list((folder / "runs" / ".compiled").glob("*/*-cache"))))
+    finally:
+        jax.config.update("jax_compilation_cache_dir", known)
+        compilation_cache.reset_cache()
+    assert counts[0] and counts[1] == counts[2]
 
 
 def test_a_seed_that_is_ahead_goes_on_alone(run, monkeypatch):
