@@ -33,6 +33,7 @@ _NAMES = {
     "load": "data",
     "prepare": "datasets.prepare",
     "train": "train",
+    "train_together": "train",
     "load_run": "checkpoints",
     "label": "labelling",
     "calibrate_run": "trust",
