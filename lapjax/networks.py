@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lapjax.convolutions import depthwise
+from lapjax.convolutions import depthwise, halving
 from lapjax.errors import LapjaxError
 
 __all__ = ["Discriminator", "FastGenerator", "Generator", "parameter_count"]
@@ -212,6 +212,13 @@ class Discriminator(nn.Module):
         """Logits in float32; `images` and `heatmaps` have the same height and width."""
         x = jnp.concatenate([images, heatmaps], axis=-1).astype(self.dtype)
         for features in self.features:
-            x = nn.Conv(features, (4, 4), (2, 2), kernel_init=he_normal, dtype=self.dtype)(x)
+            x = nn.Conv(
+                features,
+                (4, 4),
+                (2, 2),
+                kernel_init=he_normal,
+                dtype=self.dtype,
+                conv_general_dilated=lambda images, kernel, *_, **__: halving(images, kernel),
+            )(x)
             x = nn.leaky_relu(x, 0.2)
         return nn.Conv(1, (3, 3), kernel_init=he_normal, dtype=self.dtype)(x)[..., 0].astype(jnp.float32)

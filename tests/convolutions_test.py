@@ -1,4 +1,6 @@
-"""The depthwise convolution: SciPy's correlation, with the same value and gradients on both paths."""
+"""The convolutions: SciPy's correlation, with the same value and gradients on both paths."""
+
+import functools
 
 import chex
 import jax
@@ -80,3 +82,21 @@ def test_bfloat16_stays_and_its_kernel_gradient_is_summed_in_float32(rng):
     chex.assert_type([value, *found], jnp.bfloat16)
     # Half a unit in the last of bfloat16's eight digits, were every sum exact.
     np.testing.assert_allclose(np.float32(found[1]), exact[1], rtol=2**-8, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 8), (7, 3), (1, 1)], ids=str)
+def test_halving_by_blocks_is_the_strided_convolution(size, rng):
+    """To the second derivative, which D's gradient penalty takes; sides may be odd."""
+    images = rng.normal(size=(2, *size, 3)).astype(np.float32)
+    kernel = rng.normal(size=(4, 4, 3, 5)).astype(np.float32)
+
+    def slope(path, images, kernel):
+        return jnp.square(jax.grad(lambda x: jnp.tanh(path(x, kernel)).sum())(images)).sum()
+
+    made = []
+    for path in (convolutions.halving, convolutions._by_blocks, convolutions._strided):
+        value = jax.jit(path)(images, kernel)
+        assert value.shape == (2, (size[0] + 1) // 2, (size[1] + 1) // 2, 5)
+        made.append((value, jax.jit(jax.grad(functools.partial(slope, path), (0, 1)))(images, kernel)))
+    for other in made[1:]:
+        chex.assert_trees_all_close(made[0], other, atol=1e-3, rtol=1e-4)
