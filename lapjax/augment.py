@@ -139,8 +139,8 @@ def place(
     """
     matrices = crops.chip_to_input
     if flip is not None and landmarks.shape[1]:
-        det = matrices[:, 0, 0] * matrices[:, 1, 1] - matrices[:, 0, 1] * matrices[:, 1, 0]
-        mirror, order = (det < 0)[:, None], jnp.array(flip, jnp.int32)
+        mirror = (geometry.determinant(matrices) < 0)[:, None]
+        order = jnp.array(flip, jnp.int32)
         # A label right of its mark must stay right of it in the mirrored image, not change sides.
         moved = landmarks[:, order] - 2 * lean * jnp.array([[[1.0, 0.0]]])
         landmarks = jnp.where(mirror[..., None], moved, landmarks)

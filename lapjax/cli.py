@@ -83,6 +83,8 @@ COMMANDS = (
     "reproduce",
 )
 _HELP = ("-h", "--help")
+# What takes long enough to be worth huge pages.
+_COMPUTING = {"train", "evaluate", "calibrate", "boxes", "label", "report", "reproduce"}
 _show_warning = warnings.showwarning
 
 
@@ -96,15 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:
         signal.signal(signal.SIGTERM, _terminate)
         warnings.showwarning = _note
-        if arguments[:1] in (
-            ["train"],
-            ["evaluate"],
-            ["calibrate"],
-            ["boxes"],
-            ["label"],
-            ["report"],
-            ["reproduce"],
-        ):
+        if _COMPUTING.intersection(arguments[:1]):
             from lapjax.cpu import with_huge_pages
 
             with_huge_pages()

@@ -7,18 +7,17 @@ from typing import Annotated, Literal
 import tyro
 
 from lapjax.errors import LapjaxError
+from lapjax.grids import BUDGETS, EXPERIMENTS
 from lapjax.options import File, Flag, Folder, Name, check_place, console
 
 __all__ = ["reproduce"]
 
 
 def reproduce(
-    experiment: Annotated[
-        Literal["table1", "table2", "figure4", "semisupervised"], tyro.conf.arg(metavar="EXPERIMENT")
-    ],
+    experiment: Annotated[Literal[*EXPERIMENTS], tyro.conf.arg(metavar="EXPERIMENT")],
     /,
     *,
-    budget: Literal["small", "full"] = "small",
+    budget: Literal[*BUDGETS] = "small",
     dataset: str = "the300w",
     unlabelled: str = "lfw",
     data_dir: Folder = None,

@@ -93,7 +93,7 @@ def invert(matrix):
     """
     xp, (matrix,) = _floats(matrix)
     (a, b, tx), (c, d, ty) = ([matrix[..., i, j] for j in range(3)] for i in (0, 1))
-    det = a * d - b * c
+    det = determinant(matrix)
     if xp is np and not (np.all(np.isfinite(matrix)) and np.all(det != 0)):
         raise LapjaxError(
             f"transform {matrix.tolist()}: cannot be inverted; its scale must be finite and not 0"
@@ -136,11 +136,15 @@ def similarity(angle_rad, scale, shift, centre):
     return _matrix(xp, cos, -sin, tx, sin, cos, ty)
 
 
+def determinant(matrix):
+    """How much a transform (..., 2, 3) enlarges areas, negative where it mirrors: (...,)."""
+    return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
+
+
 def linear_scale(matrix):
     """How much a transform (..., 2, 3) enlarges lengths, sqrt|det|: (...,)."""
     xp, (matrix,) = _floats(matrix)
-    det = matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
-    return xp.sqrt(xp.abs(det))
+    return xp.sqrt(xp.abs(determinant(matrix)))
 
 
 def crop_image(image, box, *, factor, size):
