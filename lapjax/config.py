@@ -159,9 +159,7 @@ class Semi:
     """What unlabelled faces teach without D."""
 
     method: str = "none"
-    """"labels": learn the points of trained models (`lapjax label` writes such faces), with a KL loss each as sure as
-    they were. "teacher": agree, on augmented crops, with the moving average's points on the plain ones. "equivariance":
-    find the same points on an augmented crop as on the plain one."""
+    """"labels" of trained models, "teacher" (G's moving average) or "equivariance"; see `lapjax.semi`."""
     weight: float = 1.0
     """Of its loss beside that of the labelled faces."""
     ramp: float = 0.0
@@ -188,8 +186,7 @@ class Augmentation:
     flip: bool = True
     """Mirror half of the images, where the scheme knows which landmarks swap."""
     mirror_lean: float = 0.0
-    """How far the annotators' points sit to the right of what they mark, in sides of the landmark box. Mirrored, they
-    would sit to the left, and the network learn the middle; mirrored labels are moved back by twice as much."""
+    """How far labels sit right of what they mark, in sides of the box; mirrored ones are moved back by twice as much."""
     colour: float = 0.2
     """Strength of the brightness, contrast and per-channel changes."""
     grey: float = 0.1
@@ -266,8 +263,7 @@ class Config:
     unlabelled_limit: int | None = None
     """Only the first so many unlabelled faces."""
     start: str | None = None
-    """A run directory whose averaged weights this run starts from, its network's; the last layers start anew where the
-    landmarks are others. None: from random weights."""
+    """A run or model whose weights this one starts from, all but the last layers where the landmarks are others."""
     batch_size: int = 16
     """Labelled faces a step, over all devices."""
     unlabelled_batch_size: int = 16
@@ -281,8 +277,7 @@ class Config:
     placement: str = "jit"
     """"jit" over a mesh of all devices, or "pmap"."""
     dispatch: int = 1
-    """Steps in one call of the compiled program, where their chips lie on the device: for accelerators that would wait
-    for the host between steps. Above 1 the norms of G's two gradients are not measured."""
+    """Steps in one call, for accelerators that would wait for the host; G's two gradients are then not measured."""
 
     def __post_init__(self):
         _choose("config", "placement", self.placement, ("jit", "pmap"))
