@@ -124,8 +124,8 @@ def train_together(
 ) -> list[Outcome]:
     """Trains several seeds of a run at once, in one program on one device: a small network leaves most of a GPU idle.
 
-    Each is the run that `train` makes of it, to the last digits, in its own run directory; they are stopped, resumed and
-    fail together. A CPU gains nothing by it.
+    Each is the run that `train` makes of it, but for rounding, in its own run directory; they stop, go on and fail
+    together. On two CPU cores it takes 5 to 15 % longer than one after the other.
 
     Args:
       configs: the runs, alike but for their seeds and the names of their faces.
