@@ -56,6 +56,9 @@ SAID = {
     "no-flip": "both, no mirroring",
     "lean": "both, mirrored labels moved back by twice 0.005 boxes: **the recipe**",
     "crop1.25-lean": "the recipe, crop of 1.25 boxes",
+    "crop1.25-weak": "that one, weak augmentation",
+    "crop1.25-128": "that one, 128 px",
+    "crop1.25-dropout": "that one, dropout 0.1",
     "labels": "the recipe, 16 LFW faces a step besides, labelled by four of the 100-epoch nets",
     "labels-crop1.25": "the same, crop of 1.25 boxes",
 }
@@ -76,6 +79,7 @@ def cells() -> dict[str, dict]:
     """Group -> name -> configuration."""
     short = foundation(override(get_recipe(f"{FAST}-laplacekl"), epochs=30.0))
     short = override(short, augment={"mirror_lean": 0.0})
+    tight = override(short, augment={"mirror_lean": 0.005}, model={"crop": 1.25})
     first = override(short, batch_size=32, augment=STRONG)
     sam = {"name": "sam"}
     selection = {
@@ -97,7 +101,10 @@ def cells() -> dict[str, dict]:
         "balance1-t2": override(short, loss={"balance": 1.0, "target_scale": 2.0}),
         "no-flip": override(short, augment={"flip": False}),
         "lean": override(short, augment={"mirror_lean": 0.005}),
-        "crop1.25-lean": override(short, augment={"mirror_lean": 0.005}, model={"crop": 1.25}),
+        "crop1.25-lean": tight,
+        "crop1.25-weak": override(tight, augment={"shift": 0.04, **WEAK}),
+        "crop1.25-128": override(tight, model={"input_size": 128}),
+        "crop1.25-dropout": override(tight, model={"dropout": 0.1}),
         # DATA_DIR/lfw-labelled.npz: `lapjax label` of fast-medium-laplacekl-s0, -s1, -s2 and fast-medium-laplacekl+d-10k-s0
         # over `--dataset lfw --limit 10000`.
         **{
