@@ -8,7 +8,7 @@ import jax
 
 from lapjax import data
 from lapjax.card import commit
-from lapjax.checkpoints import Run, RunDirectory, load_run
+from lapjax.checkpoints import Run, load_run, saved_step
 from lapjax.config import Config, override, to_dict
 from lapjax.evaluate import config_conditions, match
 from lapjax.grids import Cell, Source
@@ -18,22 +18,32 @@ from lapjax.records import Place, machine
 from lapjax.scoring import per_image, score
 from lapjax.train import Outcome, train_together
 
-__all__ = ["companions", "errors", "train_cells"]
+__all__ = ["companions", "errors", "ready", "train_cells"]
 
 
-def companions(cell: Cell, left: list[Cell], place: Place, together: bool | None) -> list[Cell]:
-    """A cell and those to train at once with it: its other seeds that stand at the same step."""
+def companions(cell: Cell, left: list[Cell], together: bool | None) -> list[Cell]:
+    """A cell and its other seeds, to be trained at once with it, or the cell alone; `together` as of `reproduce`."""
     if together is None:
         alone = jax.device_count() > 1 or jax.default_backend() == "cpu"
         together = cell.config.model.network == "fast" and not alone
-    if not together:
-        return [cell]
-
-    def saved(each):
-        return RunDirectory(place.folder / each.name).latest("last")
-
     others = [each for each in left if each.places == cell.places and each != cell]
-    return [cell, *(each for each in others if saved(each) == saved(cell))]
+    return [cell, *others] if together else [cell]
+
+
+def ready(cells: Sequence[Cell], first: Cell, place: Place) -> list[Cell]:
+    """Those that can be trained at once with the first, or none if it cannot be trained.
+
+    They are not finished, their teachers are, and they stand at its step. Hold their locks.
+    """
+    known = place.read()
+
+    def waits(cell):
+        return cell.name not in known and (cell.teacher is None or cell.teacher in known)
+
+    if not waits(first):
+        return []
+    step = saved_step(place.folder / first.name)
+    return [cell for cell in cells if waits(cell) and saved_step(place.folder / cell.name) == step]
 
 
 def train_cells(

@@ -30,7 +30,7 @@ from lapjax.images import join_terms
 from lapjax.schemes import Scheme
 from lapjax.weights import read_weights
 
-__all__ = ["Run", "RunDirectory", "load_run"]
+__all__ = ["Run", "RunDirectory", "load_run", "saved_step"]
 
 # Checkpoints kept. A run killed after saving `best` and before `last` goes back to the `best` before.
 _KEPT = {"last": 1, "best": 2}
@@ -333,6 +333,12 @@ class RunDirectory:
         message = "cannot write {path}: {reason}; free some space"
         with replacing(self.path / name, message, locked=True) as part:
             part.write_text(text)
+
+
+def saved_step(path: str | os.PathLike) -> int:
+    """The step of a run's last checkpoint, 0 where there is none."""
+    with contextlib.closing(RunDirectory(path)) as directory:
+        return directory.latest("last") or 0
 
 
 def _first_line(error: Exception) -> str:

@@ -67,6 +67,11 @@ class Steps(NamedTuple):
     measure: bool
 
     @property
+    def arguments(self) -> tuple:
+        """Of the compiled program."""
+        return self.state, self.sent, self.sent_unlabelled, self.seed
+
+    @property
     def kind(self) -> tuple[int, bool, bool]:
         """Steps of a kind are computed by one program."""
         return self.count, self.sent_unlabelled is not None, self.measure
@@ -334,13 +339,8 @@ def _compile(loops: Sequence[Loop], count: int, plays: bool, measure: bool) -> C
     if len(loops) == 1:
         (loop,) = loops
         call = placement.compile(loop.players, loop.labelled, loop.unlabelled if plays else None, **how)
-        return lambda wanted: [call(*wanted[0][:4])]
+        return lambda wanted: [call(*wanted[0].arguments)]
     players, labelled = [loop.players for loop in loops], [loop.labelled for loop in loops]
     unlabelled = [loop.unlabelled for loop in loops] if plays else None
     together = placement.compile_together(players, labelled, unlabelled, **how)
-
-    def call_all(wanted):
-        states, sent, faces, seeds, *_ = zip(*wanted, strict=True)
-        return together(states, sent, faces if plays else None, seeds)
-
-    return call_all
+    return lambda wanted: together(*zip(*(each.arguments for each in wanted), strict=True))

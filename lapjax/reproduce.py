@@ -27,13 +27,14 @@ import warnings
 from collections.abc import Callable
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from lapjax import data
-from lapjax.cells import companions, train_cells
+from lapjax.cells import companions, ready, train_cells
 from lapjax.cpu import with_huge_pages
 from lapjax.errors import LapjaxError, LapjaxWarning
 from lapjax.files import holding
-from lapjax.grids import BUDGETS, EVERYTHING, EXPERIMENTS, SEEDS, Source, choose, grid
+from lapjax.grids import BUDGETS, EVERYTHING, EXPERIMENTS, SEEDS, Cell, Source, choose, grid
 from lapjax.harvest import leave, measure
 from lapjax.records import Place
 
@@ -87,7 +88,7 @@ def reproduce(
     Raises:
       LapjaxError: an unknown experiment, budget or pattern, or as `train`.
     """
-    deadline = time.monotonic() + 60 * minutes if minutes else None
+    deadline = time.monotonic() + 60 * minutes if minutes is not None else None
     source = _source(dataset, unlabelled, data_dir)
     every = grid(experiment, EVERYTHING, budget=budget, seeds=seeds)
     cells = grid(experiment, source, budget=budget, seeds=seeds)
@@ -97,53 +98,61 @@ def reproduce(
         )
     cells = choose(cells, only)
     place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs), data_dir)
-    stopped, held = None, 0
     # Decoding the faces again for every cell would take its time. A cell reads six times, two of its three sets each.
     read = functools.lru_cache(maxsize=8)(data.load)
-    _remember_programs(place)
-    while stopped is None:
-        records = place.read()
-        left = [cell for cell in cells if cell.name not in records]
-        done, held, trained = len(cells) - len(left), 0, 0
-        for cell in left:
-            with contextlib.ExitStack() as locks:
-                ours = [
-                    each
-                    for each in companions(cell, left, place, together)
-                    if locks.enter_context(holding(place.folder / f"{each.name}.lock"))
-                ]
-                if cell not in ours:
-                    held += 1
-                    continue
-                known = place.read()
-                ours = [
-                    each
-                    for each in ours
-                    if each.name not in known and (each.teacher is None or each.teacher in known)
-                ]
-                if cell not in ours:
-                    continue
-                names = " ".join(each.name for each in ours)
-                report(f"{names}, {done + trained + len(ours)} of {len(cells)}")
-                stopped = train_cells(ours, source, place, deadline=deadline, report=report, read=read)
-            if stopped is not None:
+    stopped = None
+    with _kept_programs(place.runs / ".compiled"):
+        while True:
+            records = place.read()
+            left = [cell for cell in cells if cell.name not in records]
+            trained, held = [], 0
+            for cell in left:
+                with _taking(cell, left, place, together) as ours:
+                    held += ours is None
+                    if not ours:
+                        continue
+                    trained += ours
+                    names = " ".join(each.name for each in ours)
+                    report(f"{names}, {len(cells) - len(left) + len(trained)} of {len(cells)}")
+                    stopped = train_cells(ours, source, place, deadline=deadline, report=report, read=read)
+                if stopped is not None:
+                    break
+            # A cell that had to wait for its teacher gets its turn in the next round.
+            if stopped is not None or not trained:
                 break
-            trained += len(ours)
-        if not trained or stopped is not None:
-            break
     known = place.read()
     done = sum(cell.name in known for cell in cells)
     return Progress(done, len(cells), held, stopped)
 
 
-def _remember_programs(place: Place) -> None:
+@contextlib.contextmanager
+def _taking(cell: Cell, left: list[Cell], place: Place, together: bool | None):
+    """Holds a cell and its companions: gives those that can be trained now, or None where another process has the cell."""
+    with contextlib.ExitStack() as locks:
+        held = [
+            each
+            for each in companions(cell, left, together)
+            if locks.enter_context(holding(place.folder / f"{each.name}.lock"))
+        ]
+        yield ready(held, cell, place) if cell in held else None
+
+
+@contextlib.contextmanager
+def _kept_programs(folder: pathlib.Path):
     """Keeps compiled programs, unless it has been said where: the seeds of a cell run the same ones."""
-    if jax.config.jax_compilation_cache_dir is None:
-        # Those of a CPU are for its kind alone.
-        folder = (
-            place.runs / ".compiled" / f"{jax.devices()[0].device_kind}-{platform.node()}".replace("/", "-")
-        )
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+    name = "jax_compilation_cache_dir"
+    if getattr(jax.config, name) is not None:
+        yield
+        return
+    # A CPU's are for its kind alone.
+    machine = f"{jax.devices()[0].device_kind}-{platform.node()}".replace("/", "-")
+    try:
+        jax.config.update(name, str(folder / machine))
+        compilation_cache.reset_cache()
+        yield
+    finally:
+        jax.config.update(name, None)
+        compilation_cache.reset_cache()
 
 
 def _source(dataset, unlabelled, data_dir) -> Source:

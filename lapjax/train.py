@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lapjax import augment, data, shipped
-from lapjax.checkpoints import Run, RunDirectory, load_run
+from lapjax.checkpoints import Run, RunDirectory, load_run, saved_step
 from lapjax.config import Config, override
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
@@ -176,7 +176,7 @@ def _check_alike(prepared, outs) -> None:
                 raise LapjaxError(
                     f"{out} has {what} {value!r} and {outs[0]} {first[what]!r}: train these runs one by one"
                 )
-    steps = {str(out): RunDirectory(out).latest("last") or 0 for out in outs}
+    steps = {out: saved_step(out) for out in outs}
     if len(set(steps.values())) > 1:
         stand = ", ".join(f"{out} at {step}" for out, step in steps.items())
         raise LapjaxError(f"these runs stand at different steps ({stand}): train them one by one")

@@ -151,7 +151,7 @@ def test_a_cell_that_was_cut_off_goes_on(run, monkeypatch):
 
 def test_seeds_at_once(run):
     """Those that stand at the same step; a student's teachers first."""
-    assert run(seeds=2, only="alone-s1", minutes=1e-6).stopped == signal.SIGALRM
+    assert run(seeds=2, only="alone-s1", minutes=0).stopped == signal.SIGALRM
     assert run(seeds=2, together=True) == reproduce.Progress(4, 4, 0, None)
     assert [line for line in run.said if " of 4" in line] == [
         "alone-s0 alone-s1, 2 of 4",
@@ -170,11 +170,11 @@ def test_seeds_share_their_programs(run, packs, tmp_path, monkeypatch):
     folder, known = tmp_path / "other", jax.config.jax_compilation_cache_dir
     try:
         jax.config.update("jax_compilation_cache_dir", None)
-        compilation_cache.reset_cache()
         counts = []
         for seed in range(3):
             where = {"results": folder / "results", "runs": folder / "runs"}
             assert run(seeds=3, only=f"alone-s{seed}", **where).done == 1
+            assert jax.config.jax_compilation_cache_dir is None
             counts.append(len(list((folder / "runs" / ".compiled").glob("*/*-cache"))))
     finally:
         jax.config.update("jax_compilation_cache_dir", known)
@@ -196,8 +196,7 @@ def test_a_seed_that_is_ahead_goes_on_alone(run, monkeypatch):
     assert {record["together"] for record in found.values()} == {1}
 
 
-def test_on_a_cpu_and_for_larger_networks_one_by_one(run, tmp_path, monkeypatch):
-    place = Place("two", "small", tmp_path, tmp_path, None)
+def test_on_a_cpu_and_for_larger_networks_one_by_one(run, monkeypatch):
     source = grids.Source("x", 8, "y", faces=6)
     first, *others = (cell for cell in grids.grid("two", source, seeds=3) if "alone" in cell.name)
     for network in ("poster", "fast"):
@@ -206,7 +205,7 @@ def test_on_a_cpu_and_for_larger_networks_one_by_one(run, tmp_path, monkeypatch)
         for platform, devices in [("cpu", 1), ("gpu", 1), ("gpu", 2)]:
             monkeypatch.setattr(cells_module.jax, "default_backend", lambda platform=platform: platform)
             monkeypatch.setattr(cells_module.jax, "device_count", lambda devices=devices: devices)
-            found = cells_module.companions(cell, [cell, *others], place, None)
+            found = cells_module.companions(cell, [cell, *others], None)
             assert len(found) == (3 if (network, platform, devices) == ("fast", "gpu", 1) else 1)
 
 
