@@ -58,6 +58,7 @@ SAID = {
     "crop1.25-lean": "the recipe, crop of 1.25 boxes",
     "crop1.25-weak": "that one, weak augmentation",
     "crop1.25-128": "that one, 128 px",
+    "crop1.25-oriented": "that one, scales along each heatmap's principal axes instead of x and y",
     "crop1.25-dropout": "that one, dropout 0.1",
     "labels": "the recipe, 16 LFW faces a step besides, labelled by four of the 100-epoch nets",
     "labels-crop1.25": "the same, crop of 1.25 boxes",
@@ -104,6 +105,7 @@ def cells() -> dict[str, dict]:
         "crop1.25-lean": tight,
         "crop1.25-weak": override(tight, augment={"shift": 0.04, **WEAK}),
         "crop1.25-128": override(tight, model={"input_size": 128}),
+        "crop1.25-oriented": override(tight, loss={"combine": "oriented"}),
         "crop1.25-dropout": override(tight, model={"dropout": 0.1}),
         # DATA_DIR/lfw-labelled.npz: `lapjax label` of fast-medium-laplacekl-s0, -s1, -s2 and fast-medium-laplacekl+d-10k-s0
         # over `--dataset lfw --limit 10000`.

@@ -89,7 +89,7 @@ class Loss:
     direction: str = "p||q"
     """Of the KL: "q||p", the poster's, or "p||q"."""
     combine: str = "axis"
-    """"axis": KL_x + KL_y. "sum": one KL of b_x + b_y."""
+    """"axis": KL_x + KL_y. "sum": one KL of b_x + b_y. "oriented": along each heatmap's principal axes, not x and y."""
     balance: float = 0.0
     """Of "laplace_kl": weighs a landmark with (b / t)^balance, 1 pulling easy and hard points alike under p||q."""
     target_scale: float = 1.0
@@ -102,7 +102,7 @@ class Loss:
     def __post_init__(self):
         _choose("loss", "name", self.name, ("laplace_kl", "laplace_nll", "gaussian_kl", "sam"))
         _choose("loss", "direction", self.direction, ("q||p", "p||q"))
-        _choose("loss", "combine", self.combine, ("axis", "sum"))
+        _choose("loss", "combine", self.combine, ("axis", "sum", "oriented"))
         _demand(0 <= self.balance <= 1, f"loss.balance {self.balance} must be in [0, 1]")
         _demand(self.target_scale > 0, f"loss.target_scale {self.target_scale} must be above 0 px")
         _demand(

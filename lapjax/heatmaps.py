@@ -2,8 +2,8 @@
 
 Heatmaps are (*b, h, w, k). Points are (x, y) and scales (b_x, b_y), both in network-input pixels with pixel
 centres at integers: a heatmap cell i at stride s lies at s * (i + 0.5) - 0.5. Everything is computed in
-float32, whatever the network's dtype, and everything needs only the two marginals of a heatmap, never a grid
-of coordinates per landmark.
+float32, whatever the network's dtype, and all but the scales along other axes needs only the two marginals of a
+heatmap, never a grid of coordinates per landmark.
 """
 
 from typing import NamedTuple
@@ -21,6 +21,8 @@ __all__ = [
     "estimate",
     "laplace_scale",
     "marginals",
+    "oriented_scale",
+    "principal_axes",
     "render",
     "soft_argmax",
     "softmax",
@@ -101,6 +103,59 @@ def laplace_scale(
         return (marginal * jnp.abs(places - jnp.expand_dims(centre, -2))).sum(-2)
 
     return jnp.stack([spread(margins.x, points[..., 0]), spread(margins.y, points[..., 1])], axis=-1)
+
+
+def _offsets(probability, points, stride):
+    """x - E[x] and y - E[y] of the cells of each map: (*b, 1, w, k) and (*b, h, 1, k)."""
+    ones, (height, width) = (1,) * (probability.ndim - 3), probability.shape[-3:-1]
+    x = cells(width, stride=stride).reshape(*ones, 1, width, 1)
+    y = cells(height, stride=stride).reshape(*ones, height, 1, 1)
+    return x - points[..., None, None, :, 0], y - points[..., None, None, :, 1]
+
+
+def principal_axes(
+    probability: Float[Array, "*b h w k"], points: Float[Array, "*b k 2"], *, stride: int = 1
+) -> Float[Array, "*b k 2 2"]:
+    """The axes along which each map spreads most and least: rows (x, y) of length one, the first the longer.
+
+    Args:
+      probability: maps of h x w cells.
+      points: their means `E[x]`, input px.
+      stride: input pixels per heatmap cell.
+    """
+    probability = probability.astype(jnp.float32)
+    x, y = _offsets(probability, points, stride)
+    differ = (probability * (jnp.square(x) - jnp.square(y))).sum((-3, -2))
+    angle = jnp.arctan2(2 * (probability * x * y).sum((-3, -2)), differ) / 2
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return jnp.stack([jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], -2)
+
+
+def oriented_scale(
+    probability: Float[Array, "*b h w k"],
+    points: Float[Array, "*b k 2"],
+    axes: Float[Array, "*b k 2 2"],
+    *,
+    stride: int = 1,
+) -> Float[Array, "*b k 2"]:
+    """The Laplace scale of each map along two axes of its own, in input px; along x and y it is `laplace_scale`.
+
+    It needs the whole map, not its marginals.
+
+    Args:
+      probability: maps of h x w cells.
+      points: their means `E[x]`, input px.
+      axes: of each map, as of `principal_axes`.
+      stride: input pixels per heatmap cell.
+    """
+    probability = probability.astype(jnp.float32)
+    x, y = _offsets(probability, points, stride)
+
+    def spread(axis: Float[Array, "*b k 2"]) -> Float[Array, "*b k"]:
+        along = axis[..., None, None, :, 0] * x + axis[..., None, None, :, 1] * y
+        return (probability * jnp.abs(along)).sum((-3, -2))
+
+    return jnp.stack([spread(axes[..., 0, :]), spread(axes[..., 1, :])], axis=-1)
 
 
 def estimate(heatmaps: Float[Array, "*b h w k"], *, beta: float = 1.0, stride: int = 1) -> Estimate:

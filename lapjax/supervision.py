@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from lapjax import heatmaps, losses
 from lapjax.augment import Crops
-from lapjax.config import Config, Loss
+from lapjax.config import Config, Loss, Model
 
 __all__ = ["error_and_scale", "label_scale", "masked_mean", "mean_over_devices", "supervise", "target_scale"]
 
@@ -49,8 +49,21 @@ def supervise(
       The loss, and `error` (the distance, as of SAM) and `scale` b, both means in input px.
     """
     guess = heatmaps.estimate(maps, beta=config.model.beta, stride=config.model.stride)
-    values = _landmark_loss(config.loss, guess, crops.landmarks, t)
+    seen, target = guess, crops.landmarks
+    if config.loss.combine == "oriented":
+        seen, target = _turned(maps, guess, target, config.model)
+    values = _landmark_loss(config.loss, seen, target, t)
     return masked_mean(values, crops.visible, axis), error_and_scale(guess, crops, axis)
+
+
+def _turned(maps, guess: heatmaps.Estimate, target, model: Model):
+    """The estimate and the true points along the principal axes of each heatmap, which are taken as given."""
+    probability = heatmaps.softmax(maps, beta=model.beta)
+    axes = heatmaps.principal_axes(probability, guess.points, stride=model.stride)
+    axes = jax.lax.stop_gradient(axes)
+    scale = heatmaps.oriented_scale(probability, guess.points, axes, stride=model.stride)
+    points, target = (jnp.einsum("...ij,...j->...i", axes, each) for each in (guess.points, target))
+    return heatmaps.Estimate(points, scale), target
 
 
 def error_and_scale(guess: heatmaps.Estimate, crops: Crops, axis: str | None) -> dict:
@@ -65,10 +78,11 @@ def mean_over_devices(tree, axis: str | None):
 
 
 def _landmark_loss(loss: Loss, estimate: heatmaps.Estimate, target, t):
+    combine = "axis" if loss.combine == "oriented" else loss.combine
     if loss.name == "sam":
         return losses.sam(estimate.points, target)
     if loss.name == "laplace_nll":
-        return losses.laplace_nll(*estimate, target, combine=loss.combine)
+        return losses.laplace_nll(*estimate, target, combine=combine)
     if loss.name == "gaussian_kl":
         return losses.gaussian_kl(*estimate, target, target_scale=t)
     return losses.laplace_kl_loss(
@@ -76,7 +90,7 @@ def _landmark_loss(loss: Loss, estimate: heatmaps.Estimate, target, t):
         target,
         target_scale=t,
         direction=loss.direction,
-        combine=loss.combine,
+        combine=combine,
         balance=loss.balance,
     )
 

@@ -252,3 +252,32 @@ def test_renders_of_a_batch(rng):
 def test_render_names_what_is_wrong(options, said):
     with pytest.raises(LapjaxError, match=said):
         heatmaps.render(jnp.zeros((1, 2)), 4, 4, **options)
+
+
+@given(seed=_seed, stride=st.sampled_from([1, 4]))
+def test_principal_axes_are_those_of_the_covariance(seed, stride):
+    h = logits(seed, *SHAPE)
+    p = scipy.special.softmax(h.astype(np.float64), axis=(0, 1))
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    grid = stride * (np.stack([x, y], axis=-1) + 0.5) - 0.5
+    points, _ = direct(h, stride=stride)
+    given = jnp.asarray(p, jnp.float32), jnp.asarray(points, jnp.float32)
+    axes = heatmaps.principal_axes(*given, stride=stride)
+    scale = heatmaps.oriented_scale(*given, axes, stride=stride)
+    for k in range(SHAPE[2]):
+        offset = grid - points[k]
+        covariance = np.einsum("hw,hwi,hwj->ij", p[..., k], offset, offset)
+        found = np.asarray(axes[k], np.float64)
+        np.testing.assert_allclose(found @ found.T, np.eye(2), atol=1e-5)
+        turned = found @ covariance @ found.T
+        assert turned[0, 0] >= turned[1, 1] - 1e-3 and abs(turned[0, 1]) < 1e-3 * np.trace(turned)
+        along = np.abs(offset @ found.T)
+        np.testing.assert_allclose(scale[k], np.einsum("hw,hwi->i", p[..., k], along), rtol=1e-4)
+
+
+def test_oriented_scales_along_x_and_y_are_those_of_the_marginals():
+    maps = jnp.asarray(logits(0, 2, *SHAPE))
+    probability, guess = heatmaps.softmax(maps), heatmaps.estimate(maps)
+    axes = jnp.broadcast_to(jnp.eye(2), (2, SHAPE[2], 2, 2))
+    found = heatmaps.oriented_scale(probability, guess.points, axes)
+    np.testing.assert_allclose(found, guess.scale, rtol=1e-5)

@@ -73,3 +73,37 @@ def test_a_prediction_as_the_label_says_costs_nothing():
         rules = config(combine=combine)
         loss, _ = supervise(maps(), made, config=rules, t=label_scale(rules.loss, made))
         assert 0 <= float(loss) < (1e-6 if combine == "sum" else 0.05)
+
+
+def ridge(angle):
+    """Logits of one landmark, long along an angle (from x to y) and narrow across."""
+    y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    return jnp.asarray(-(along**2) / 6 - across**2)[None, :, :, None]
+
+
+@pytest.mark.parametrize("name", ["laplace_kl", "laplace_nll", "gaussian_kl", "sam"])
+def test_oriented_losses_see_the_landmark_along_and_across_its_heatmap(name):
+    """A quarter turn and a diagonal: the error lies along the heatmap, where it is unsure, or across, where it is not."""
+    rules, plain = config(name=name, combine="oriented"), config(name=name)
+    centre, visible = np.full(2, (SIDE - 1) / 2), jnp.ones((1, 1), bool)
+
+    def loss(angle, direction, rules):
+        to = centre + 2 * np.array([np.cos(direction), np.sin(direction)])
+        made = Crops(
+            jnp.zeros((1, SIDE, SIDE, 3)), jnp.asarray(to, jnp.float32).reshape(1, 1, 2), visible, None, None
+        )
+        return float(supervise(ridge(angle), made, config=rules, t=1.0)[0])
+
+    along, across = (loss(0.0, direction, plain) for direction in (0.0, np.pi / 2))
+    for turned in (0.0, np.pi / 2):
+        assert loss(turned, turned, rules) == pytest.approx(along, rel=1e-3)
+        assert loss(turned, turned + np.pi / 2, rules) == pytest.approx(across, rel=1e-3)
+    if name.startswith("laplace"):  # the pull of the others does not know the scale
+        assert along < across
+        assert loss(np.pi / 4, np.pi / 4, rules) < loss(np.pi / 4, -np.pi / 4, rules)
+    # A heatmap without a direction of its own has a gradient all the same.
+    even = jnp.zeros((1, SIDE, SIDE, 1))
+    made = Crops(even, jnp.asarray([[centre]], jnp.float32), visible, None, None)
+    slope = jax.grad(lambda maps: supervise(maps, made, config=rules, t=1.0)[0])(even)
+    assert np.isfinite(slope).all()
