@@ -26,7 +26,7 @@ def reproduce(
     seeds: int = 3,
     only: Annotated[str | None, tyro.conf.arg(metavar="PATTERN", help_behavior_hint="")] = None,
     minutes: Annotated[float | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None,
-    together: bool | None = None,
+    together: Literal["auto", "yes", "no"] = "auto",
     measure: Annotated[str | None, tyro.conf.arg(metavar="SPLIT", help_behavior_hint="")] = None,
     show: Flag = False,
     split: Name = None,
@@ -61,7 +61,7 @@ def reproduce(
       seeds: of each cell
       only: a pattern of cell names, such as '*laplacekl*-s0'; --show lists them
       minutes: stop after so long, saved, to go on in the next call
-      together: all seeds of a cell at once in one program; by default the fast family's on a single GPU
+      together: all seeds of a cell at once in one program; auto: the fast family's on a single GPU
       measure: train nothing, measure the finished cells on this split
       show: train nothing, list the cells and print the table of what is there
       split: whose errors the table shows: common where all cells have it, else validation
@@ -85,7 +85,7 @@ def reproduce(
     if measure is not None:
         harvest.measure(experiment, measure, **where, report=say)
     elif not show:
-        how = {"only": only, "minutes": minutes, "together": together}
+        how = {"only": only, "minutes": minutes, "together": experiments.TOGETHER[together]}
         progress = experiments.reproduce(experiment, **where, **faces, **how, report=say)
         held = f", {progress.held} in other processes" if progress.held else ""
         print(f"{progress.done} of {progress.cells} cells are done{held}")

@@ -38,7 +38,10 @@ from lapjax.grids import BUDGETS, EVERYTHING, EXPERIMENTS, SEEDS, Cell, Source, 
 from lapjax.harvest import leave, measure
 from lapjax.records import Place
 
-__all__ = ["Progress", "main", "reproduce"]
+__all__ = ["TOGETHER", "Progress", "main", "reproduce"]
+
+TOGETHER = {"auto": None, "yes": True, "no": False}
+"""What the commands call `reproduce`'s `together`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,14 +188,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="stop after so long and go on in the next call")
     parser.add_argument(
         "--together",
-        action=argparse.BooleanOptionalAction,
-        help="all seeds of a cell at once in one program; by default the fast family's on a single GPU",
+        choices=TOGETHER,
+        default="auto",
+        help="all seeds of a cell at once in one program; auto: the fast family's on a single GPU",
     )
     parser.add_argument(
         "--leave", metavar="DIR", help="afterwards put records and the best networks there, at most 8 files"
     )
     parser.add_argument("--measure", metavar="SPLIT", help="measure the finished cells on SPLIT and stop")
     said = vars(parser.parse_args(argv))
+    said["together"] = TOGETHER[said["together"]]
     experiment, split, out = (said.pop(name) for name in ("experiment", "measure", "leave"))
     try:
         if split is not None:

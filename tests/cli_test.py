@@ -434,10 +434,11 @@ def test_reproduce_hands_over_what_it_takes(monkeypatch, capsys):
         return reproduce.Progress(3, 9, 1, signal.SIGTERM)
 
     monkeypatch.setattr(reproduce, "reproduce", call)
-    argv = "reproduce table1 --budget full --dataset a.npz --unlabelled none --only x* --minutes 9 --seeds 2"
+    argv = "reproduce table1 --budget full --dataset a.npz --unlabelled none --only x* --minutes 9 --seeds 2 --together yes"
     assert cli.main(argv.split()) == 128 + signal.SIGTERM
     assert capsys.readouterr().out == "3 of 9 cells are done, 1 in other processes\n"
     wanted = {"name": "table1", "budget": "full", "dataset": "a.npz", "unlabelled": None, "only": "x*"}
+    assert given["together"] is True
     assert wanted.items() <= given.items() and (given["minutes"], given["seeds"]) == (9.0, 2)
 
 
