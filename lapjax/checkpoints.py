@@ -9,7 +9,6 @@ run killed at any moment can be resumed: `rewind` drops what lies ahead of `last
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -25,7 +24,7 @@ from lapjax import shipped
 from lapjax.calibration import Calibration, load_calibration
 from lapjax.config import Config, from_dict, to_dict
 from lapjax.errors import LapjaxError
-from lapjax.files import replacing
+from lapjax.files import holding, replacing
 from lapjax.images import join_terms
 from lapjax.schemes import Scheme
 from lapjax.weights import read_weights
@@ -171,23 +170,15 @@ class RunDirectory:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            # The lock is left open on purpose for as long as the run lasts.
-            lock = open(self.path / "run.lock", "w")  # noqa: SIM115
         except OSError as error:
             raise LapjaxError(
                 f"cannot write {self.path}: {error.strerror or error}; choose another --out"
             ) from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+        with holding(self.path / "run.lock", other="another --out") as ours:
+            if not ours:
                 raise LapjaxError(
                     f"{self.path} is in use by another training: wait for it, or choose another --out"
-                ) from error
-            except OSError as error:
-                raise LapjaxError(
-                    f"cannot lock {self.path}: {error.strerror or error}; choose an --out on another file system"
-                ) from error
+                )
             self._begin(config, scheme, info, resume)
             self._locked = True
             try:

@@ -42,12 +42,13 @@ def replacing(
 
 
 @contextlib.contextmanager
-def holding(path: str | os.PathLike, *, wait: bool = False) -> Iterator[bool]:
+def holding(path: str | os.PathLike, *, wait: bool = False, other: str = "another place") -> Iterator[bool]:
     """`with holding(path) as ours`: a lock that one process holds at a time; the system frees it when its holder dies.
 
     Args:
       path: of the lock file, which stays.
       wait: until the lock is free; else `ours` says whether it was.
+      other: what to choose where there can be no lock.
 
     Raises:
       LapjaxError: the file cannot be written, or its file system knows no locks.
@@ -57,7 +58,7 @@ def holding(path: str | os.PathLike, *, wait: bool = False) -> Iterator[bool]:
     try:
         lock = open(path, "w")  # noqa: SIM115
     except OSError as error:
-        raise LapjaxError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+        raise LapjaxError(f"cannot write {path}: {error.strerror or error}; choose {other}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -66,7 +67,7 @@ def holding(path: str | os.PathLike, *, wait: bool = False) -> Iterator[bool]:
             return
         except OSError as error:
             raise LapjaxError(
-                f"cannot lock {path}: {error.strerror or error}; choose a place on another file system"
+                f"cannot lock {path}: {error.strerror or error}; choose {other} on another file system"
             ) from error
         yield True
 

@@ -1,6 +1,7 @@
 """A run's directory is whole whatever happens to it, and says what is wrong with it."""
 
 import errno
+import fcntl
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ import orbax.checkpoint as ocp
 import pytest
 import tiny
 
-from lapjax import checkpoints
+from lapjax import files
 from lapjax.checkpoints import RunDirectory, load_run
 from lapjax.config import override, to_dict
 from lapjax.errors import LapjaxError
@@ -197,7 +198,7 @@ def test_a_read_only_place(tmp_path, monkeypatch):
     with pytest.raises(LapjaxError, match="cannot write .*run: Permission denied; choose another --out"):
         opened(tmp_path / "run").__enter__()
     monkeypatch.undo()
-    monkeypatch.setattr(checkpoints, "open", denied, raising=False)
+    monkeypatch.setattr(files, "open", denied, raising=False)
     with pytest.raises(LapjaxError, match="Permission denied; choose another --out"):
         opened(tmp_path).__enter__()
 
@@ -219,7 +220,7 @@ def test_a_directory_is_used_by_one_training(tmp_path):
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints.fcntl, "flock", full)
+    monkeypatch.setattr(fcntl, "flock", full)
     with pytest.raises(LapjaxError, match="cannot lock .*another file system"):
         opened(tmp_path).__enter__()
 
