@@ -160,6 +160,7 @@ def _table1(make: _Maker) -> list[Cell]:
             ),
             "nll": ("the likelihood, t to 0", {"name": "laplace_nll"}),
             "gaussian": ("Gaussian KL", {"name": "gaussian_kl"}),
+            "oriented": ("LaplaceKL along each heatmap's axes", {"combine": "oriented"}),
         }
         for label, (row, loss) in others.items():
             cells.append(make.cell(f"{name}-{label}", [(row, column)], override(plain, loss=loss)))
