@@ -149,7 +149,7 @@ def effects(results: Mapping, split: str) -> list[list[str]]:
                     against,
                     column,
                     str(len(changes)),
-                    f"{statistics.mean(changes):+.1f} %",
+                    f"{_signed(statistics.mean(changes))} %",
                     _interval(changes),
                 ]
             )
@@ -163,7 +163,11 @@ def _interval(values) -> str:
 
     mean, count = statistics.mean(values), len(values)
     half = stats.t.ppf(0.975, count - 1) * statistics.stdev(values) / math.sqrt(count)
-    return f"{mean - half:+.1f} to {mean + half:+.1f} %"
+    return f"{_signed(mean - half)} to {_signed(mean + half)} %"
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 1) + 0.0:+.1f}"  # without it what rounds to zero from below is -0.0
 
 
 def draw(results: Mapping, split: str):

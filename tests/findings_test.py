@@ -46,6 +46,12 @@ def test_effects_pair_the_seeds():
     assert rows["SAM+D 3K", "fast"] == ["1", "+5.0 %", "-"]
 
 
+def test_no_effect_has_no_minus():
+    made = results("table1", {("SAM", "fast", 0): 5.0, ("LaplaceKL", "fast", 0): 4.9999})
+    ((*_, change, interval),) = findings.effects(made, "validation")
+    assert (change, interval) == ("+0.0 %", "-")
+
+
 def test_baselines():
     assert findings.baseline("table1", "SAM") is None
     assert findings.baseline("table1", "LaplaceKL") == "SAM"
