@@ -91,8 +91,8 @@ def train(
     Args:
       config: the run; `recipes.get_recipe` has one for every row of the poster's tables.
       out: the run directory, made when missing.
-      resume: continue the run that is there, from its last checkpoint; on a CPU it ends bit-identical to one that was
-        never stopped. Where there is none yet, start.
+      resume: continue the run that is there, from its last checkpoint; on a CPU, of as many threads, it ends bit-identical to one
+        that was never stopped. Where there is none yet, start.
       data_dir: where prepared sets are, see `data.data_directory`.
       scheme: for a TFDS set that lapjax did not prepare.
       log_every: steps between lines of metrics.jsonl; a resumed game needs the same to be bit-identical.
