@@ -105,9 +105,17 @@ def train(
       LapjaxError: bad data or options, before anything is written; a directory in use or of another run; a loss that
         is not finite (names the step; the last good checkpoint stays); a disk that is full (likewise).
     """
-    how = {"data_dir": data_dir, "scheme": scheme, "log_every": log_every, "read": read}
-    prepared = _prepare(config, out, report or (lambda line: None), **how)
-    (outcome,) = _run([prepared], resume, stop)
+    (outcome,) = train_together(
+        [config],
+        [out],
+        resume=resume,
+        data_dir=data_dir,
+        scheme=scheme,
+        log_every=log_every,
+        report=report and (lambda _, line: report(line)),
+        stop=stop,
+        read=read,
+    )
     return outcome
 
 
@@ -117,6 +125,7 @@ def train_together(
     *,
     resume: bool = False,
     data_dir: str | os.PathLike | None = None,
+    scheme: Any = None,
     log_every: int = 20,
     report: Callable[[int, dict], None] | None = None,
     stop: Callable[[int], int | None] | None = None,
@@ -131,7 +140,7 @@ def train_together(
       configs: the runs, alike but for their seeds and the names of their faces.
       outs: their run directories.
       resume: as of `train`; all of them stand at the same step then.
-      data_dir: as of `train`, likewise `log_every`, `stop` and `read`.
+      data_dir: as of `train`, likewise `scheme`, `log_every`, `stop` and `read`.
       report: called with the place of a run and every line it logs.
 
     Returns:
@@ -148,7 +157,7 @@ def train_together(
     first = {name: getattr(configs[0], name) for name in own}
     if any(override(config, **first) != configs[0] for config in configs):
         raise LapjaxError("these runs differ in more than their seeds and faces: train them one by one")
-    how = {"data_dir": data_dir, "scheme": None, "log_every": log_every, "read": read}
+    how = {"data_dir": data_dir, "scheme": scheme, "log_every": log_every, "read": read}
     prepared = [
         _prepare(config, out, functools.partial(report, place), **how)
         for place, (config, out) in enumerate(zip(configs, outs, strict=True))
@@ -168,9 +177,9 @@ def _check_alike(prepared, outs) -> None:
             isinstance(source, data.Resident) for source in (loop.labelled, loop.unlabelled) if source
         ):
             raise LapjaxError("these runs have more chips than the device can hold: train them one by one")
-    for out, (_, _, (_, scheme, info)) in zip(outs, prepared, strict=True):
-        _, first_scheme, first_info = prepared[0].description
-        ours, first = ({"scheme": scheme.name, **info}, {"scheme": first_scheme.name, **first_info})
+    described = [{"scheme": scheme.name, **info} for _, _, (_, scheme, info) in prepared]
+    first = described[0]
+    for out, ours in zip(outs, described, strict=True):
         for what, value in ours.items():
             if value != first[what]:
                 raise LapjaxError(
