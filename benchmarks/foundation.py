@@ -60,6 +60,8 @@ SAID = {
     "crop1.25-128": "that one, 128 px",
     "crop1.25-oriented": "that one, scales along each heatmap's principal axes instead of x and y",
     "crop1.25-dropout": "that one, dropout 0.1",
+    "crop1.25-weak-points": "weak augmentation, 16 LFW faces a step besides: points and scales of a large net of 80 epochs",
+    "crop1.25-weak-heatmaps": "weak augmentation, 16 LFW faces a step besides: the whole heatmaps of that net",
     "labels": "the recipe, 16 LFW faces a step besides, labelled by four of the 100-epoch nets",
     "labels-crop1.25": "the same, crop of 1.25 boxes",
 }
@@ -83,6 +85,7 @@ def cells() -> dict[str, dict]:
     tight = override(short, augment={"mirror_lean": 0.005}, model={"crop": 1.25})
     first = override(short, batch_size=32, augment=STRONG)
     sam = {"name": "sam"}
+    weak = override(tight, augment={"shift": 0.04, **WEAK})
     selection = {
         "lr4e-3": override(first, optimiser={"learning_rate": 4e-3}),
         "sam-lr4e-3": override(first, loss=sam, optimiser={"learning_rate": 4e-3}),
@@ -103,7 +106,7 @@ def cells() -> dict[str, dict]:
         "no-flip": override(short, augment={"flip": False}),
         "lean": override(short, augment={"mirror_lean": 0.005}),
         "crop1.25-lean": tight,
-        "crop1.25-weak": override(tight, augment={"shift": 0.04, **WEAK}),
+        "crop1.25-weak": weak,
         "crop1.25-128": override(tight, model={"input_size": 128}),
         "crop1.25-oriented": override(tight, loss={"combine": "oriented"}),
         "crop1.25-dropout": override(tight, model={"dropout": 0.1}),
@@ -119,6 +122,15 @@ def cells() -> dict[str, dict]:
             )
             for name, crop in (("labels", 1.4), ("labels-crop1.25", 1.25))
         },
+        # RUNS/face-68-large-112-s0 (benchmarks/ship.py) teaches both: the first by DATA_DIR/lfw-told-large.npz, of `lapjax label`
+        # over `--dataset lfw --limit 10000`, the second on the same faces as they are augmented.
+        "crop1.25-weak-points": override(weak, unlabelled="lfw-told-large.npz", semi={"method": "labels"}),
+        "crop1.25-weak-heatmaps": override(
+            weak,
+            unlabelled="lfw",
+            unlabelled_limit=10_000,
+            semi={"method": "heatmaps", "model": "face-68-large-112-s0"},
+        ),
         "nll": override(short, loss={"name": "laplace_nll"}),
     }
     for rate in (1e-3, 3e-3):
@@ -152,6 +164,8 @@ def run(name: str, config, args, *, folder: str = "foundation") -> None:
     directory = pathlib.Path(args.runs) / name
     if config.unlabelled and config.unlabelled.endswith(".npz"):
         config = override(config, unlabelled=str(data.data_directory(args.data_dir) / config.unlabelled))
+    if config.semi.model:
+        config = override(config, semi={"model": str(pathlib.Path(args.runs) / config.semi.model)})
     outcome = train(
         config,
         directory,

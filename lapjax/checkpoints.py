@@ -52,8 +52,9 @@ class Run:
 
     @property
     def terms(self) -> str | None:
-        """Of all the faces that it learned from, labelled or not, itself or in the run that it started from."""
-        return join_terms(*(self.info.get(name) for name in ("terms", "unlabelled_terms", "start_terms")))
+        """Of all the faces that it learned from, labelled or not, itself or by way of the models it started or learned from."""
+        kinds = ("terms", "unlabelled_terms", "start_terms", "teacher_terms")
+        return join_terms(*(self.info.get(kind) for kind in kinds))
 
 
 def load_run(source: str | os.PathLike, *, which: str = "best") -> Run:

@@ -159,14 +159,20 @@ class Semi:
     """What unlabelled faces teach without D."""
 
     method: str = "none"
-    """"labels" of trained models, "teacher" (G's moving average) or "equivariance"; see `lapjax.semi`."""
+    """"labels" of trained models, "heatmaps" of one, "teacher" (G's moving average) or "equivariance"; see `lapjax.semi`."""
+    model: str | None = None
+    """The run, file or shipped model whose "heatmaps" are learned; of the same scheme, input and crop."""
     weight: float = 1.0
     """Of its loss beside that of the labelled faces."""
     ramp: float = 0.0
     """The share of training over which the weight rises from next to nothing, as exp(-5 (1 - x)^2); 0: all at once."""
 
     def __post_init__(self):
-        _choose("semi", "method", self.method, ("none", "labels", "teacher", "equivariance"))
+        _choose("semi", "method", self.method, ("none", "labels", "heatmaps", "teacher", "equivariance"))
+        _demand(
+            (self.method == "heatmaps") == (self.model is not None),
+            "semi.method heatmaps and semi.model, whose they are, need each other: give both or neither",
+        )
         _demand(self.weight >= 0, f"semi.weight {self.weight} must not be negative")
         _demand(0 <= self.ramp <= 1, f"semi.ramp {self.ramp} must be in [0, 1]")
 

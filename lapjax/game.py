@@ -2,7 +2,7 @@
 
 In place of D, the unlabelled faces may teach in other ways (`lapjax.semi`).
 
-    players = Players.of(config, scheme, total_steps=..., ...)
+    players = Players(config, landmarks=68, ...)
     state = init(key, players)
     state, metrics = step(state, labelled, unlabelled, players=players)
 
@@ -10,6 +10,7 @@ Each player has its own optax state. Without unlabelled faces the step is plain 
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -78,6 +79,8 @@ class Players:
     unlabelled_chip_factor: float | None = None
     axis: str | None = None
     """The pmap axis over which means are taken; None under jit."""
+    teacher: Callable[[jax.Array], jax.Array] | None = None
+    """The trained model whose heatmaps are to be learned, as of `semi.Rules`."""
 
     @property
     def generator(self) -> nn.Module:
@@ -231,7 +234,8 @@ def step(
         )
         images = jnp.concatenate([images, faces.images])
     elif unlabelled is not None:
-        rules = semi.Rules(config, players.generator, players.flip, players.unlabelled_chip_factor, axis)
+        chip_factor = players.unlabelled_chip_factor
+        rules = semi.Rules(config, players.generator, players.flip, chip_factor, axis, players.teacher)
         lesson = semi.lesson(
             face_key, unlabelled, rules=rules, average=state.average, places=unlabelled_places
         )

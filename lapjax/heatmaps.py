@@ -20,6 +20,7 @@ __all__ = [
     "cells",
     "estimate",
     "laplace_scale",
+    "log_softmax",
     "marginals",
     "oriented_scale",
     "principal_axes",
@@ -53,11 +54,24 @@ def softmax(heatmaps: Float[Array, "*b h w k"], *, beta: float = 1.0) -> Float[A
     Returns:
       Probabilities that sum to one over h and w.
     """
+    weights = jnp.exp(_below_peak(heatmaps, beta))
+    return weights / _total(weights)
+
+
+def log_softmax(heatmaps: Float[Array, "*b h w k"], *, beta: float = 1.0) -> Float[Array, "*b h w k"]:
+    """The logarithm of `softmax`, finite where that is zero."""
+    logits = _below_peak(heatmaps, beta)
+    return logits - jnp.log(_total(jnp.exp(logits)))
+
+
+def _below_peak(heatmaps, beta):
     logits = beta * heatmaps.astype(jnp.float32)
-    # Two reductions of one axis each: the pair at once is not vectorised on a CPU.
-    peak = jax.lax.stop_gradient(logits.max(-3, keepdims=True).max(-2, keepdims=True))
-    weights = jnp.exp(logits - peak)
-    return weights / weights.sum(-3, keepdims=True).sum(-2, keepdims=True)
+    # Two reductions of one axis each, here and below: the pair at once is not vectorised on a CPU.
+    return logits - jax.lax.stop_gradient(logits.max(-3, keepdims=True).max(-2, keepdims=True))
+
+
+def _total(weights):
+    return weights.sum(-3, keepdims=True).sum(-2, keepdims=True)
 
 
 def marginals(probability: Float[Array, "*b h w k"]) -> Marginals:

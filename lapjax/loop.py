@@ -80,8 +80,8 @@ class Steps(NamedTuple):
 class Loop:
     """One run from its first or its last step to its end; what `train` says, it does."""
 
-    def __init__(self, config, faces: Material, start, placement, directory, log_every, report):
-        """`start`: the variables of a trained network, or None; the rest as `train` has it."""
+    def __init__(self, config, faces: Material, start, teacher, placement, directory, log_every, report):
+        """`start`: the variables of a trained network, or None; `teacher`: as of `game.Players`; the rest as `train` has it."""
         self.config, self.placement, self.directory = config, placement, directory
         self.log_every, self.report = log_every, report
         per_epoch = len(faces.labelled) / config.batch_size
@@ -96,6 +96,7 @@ class Loop:
             faces.labelled.meta["chip_factor"],
             faces.unlabelled.meta["chip_factor"] if faces.unlabelled else None,
             placement.axis,
+            teacher,
         )
         self.fresh = game.init(jax.random.key(config.seed), self.players)
         if start is not None:

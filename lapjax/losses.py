@@ -17,6 +17,7 @@ __all__ = [
     "discriminator_loss",
     "gaussian_kl",
     "generator_loss",
+    "heatmap_kl",
     "laplace_kl",
     "laplace_kl_loss",
     "laplace_nll",
@@ -149,6 +150,14 @@ def gaussian_kl(
     variance = jnp.square(_floor(scale) / t)
     distance = (points.astype(jnp.float32) - target.astype(jnp.float32)) / t
     return 0.5 * (variance + jnp.square(distance) - 1 - jnp.log(variance)).sum(-1)
+
+
+def heatmap_kl(log_p: Float[Array, "*b h w k"], log_q: Float[Array, "*b h w k"]) -> Float[Array, "*b k"]:
+    """KL(p || q) over the cells of each landmark's heatmap, in nats; both as `heatmaps.log_softmax` gives them.
+
+    With p a trained network's and q another's it is the distillation of Hinton, Vinyals and Dean (2015).
+    """
+    return (jnp.exp(log_p) * (log_p - log_q)).sum(-3).sum(-2)
 
 
 def masked_mean(values: Float[Array, "*b"], mask: Bool[Array, "*b"]) -> Float[Array, ""]:

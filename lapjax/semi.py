@@ -3,6 +3,7 @@
 Each method gives a lesson: images for G to see beside the labelled ones, and a loss of the heatmaps it makes of them.
 
     labels          points of trained models, each learned as sure as they were: pseudo-labels and distillation
+    heatmaps        the whole heatmaps that a trained model makes of the same crops (Hinton et al., 2015)
     teacher         the moving average of G finds points on plain crops; G is to find them on augmented ones, each as
                     sure as they were (the mean teacher of Tarvainen and Valpola, NeurIPS 2017)
     equivariance    an image moved must have its points moved: the ELT loss of RCN+ (Honari et al., CVPR 2018)
@@ -19,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lapjax import augment, geometry, heatmaps
+from lapjax import augment, geometry, heatmaps, losses
 from lapjax.augment import Crops
 from lapjax.config import Config, Semi
 from lapjax.supervision import error_and_scale, label_scale, masked_mean, supervise
@@ -46,6 +47,8 @@ class Rules(NamedTuple):
     """Of the unlabelled faces' chips."""
     axis: str | None
     """The pmap axis of the devices, None under jit."""
+    teacher: Callable[[Array], Array] | None = None
+    """The heatmaps (n, h, w, k) of a trained model for images (n, s, s, 3), as logits, which "heatmaps" asks."""
 
 
 def weight(semi: Semi, step, total_steps: int):
@@ -81,6 +84,8 @@ def lesson(key: jax.Array, faces: dict, *, rules: Rules, average: Any, places=No
     if config.semi.method == "labels":
         return _learn_labels(vary(faces["landmarks"], faces["visible"], label_scale=faces["scale"]), rules)
     nothing = augment.no_landmarks(faces["images"])
+    if config.semi.method == "heatmaps":
+        return _learn_heatmaps(vary(*nothing), rules)
     plain = augment.crop(faces["images"], *nothing, model=config.model, chip_factor=rules.chip_factor)
     teach = {"teacher": _follow_teacher, "equivariance": _move_with_image}[config.semi.method]
     return teach(plain, vary(*nothing), rules, average)
@@ -91,6 +96,20 @@ def _learn_labels(crops: Crops, rules: Rules) -> Lesson:
     return Lesson(
         crops.images, lambda maps: supervise(maps, crops, config=rules.config, t=t, axis=rules.axis)
     )
+
+
+def _learn_heatmaps(crops: Crops, rules: Rules) -> Lesson:
+    wanted = rules.teacher(crops.images)
+    told = heatmaps.estimate(wanted, stride=rules.config.model.stride)
+    told = crops._replace(landmarks=told.points, visible=jnp.ones(told.points.shape[:2], bool))
+    wanted = heatmaps.log_softmax(wanted)
+
+    def loss(maps):
+        own = heatmaps.log_softmax(maps, beta=rules.config.model.beta)
+        means = error_and_scale(_estimate(maps, rules), told, rules.axis)
+        return masked_mean(losses.heatmap_kl(wanted, own), told.visible, rules.axis), means
+
+    return Lesson(crops.images, loss)
 
 
 def _follow_teacher(plain: Crops, crops: Crops, rules: Rules, average) -> Lesson:

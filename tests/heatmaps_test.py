@@ -47,6 +47,16 @@ def test_softmax_is_over_all_pixels_of_beta_times_the_logits(seed, beta):
     np.testing.assert_allclose(heatmaps.softmax(jnp.asarray(h), beta=beta), expected, rtol=1e-4, atol=1e-7)
 
 
+@given(_seed, st.floats(0.05, 20))
+def test_log_softmax_is_its_logarithm_however_small(seed, beta):
+    h = logits(seed, *SHAPE)
+    h[0, 0] = -1e4
+    expected = scipy.special.log_softmax(beta * h.astype(np.float64), axis=(0, 1))
+    np.testing.assert_allclose(
+        heatmaps.log_softmax(jnp.asarray(h), beta=beta), expected, rtol=1e-5, atol=1e-4
+    )
+
+
 def test_marginals_are_the_column_and_row_sums(rng):
     p = rng.dirichlet(np.ones(20), (2, 3)).reshape(2, 3, 4, 5).transpose(0, 2, 3, 1).astype(np.float32)
     margins = heatmaps.marginals(jnp.asarray(p))

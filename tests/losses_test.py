@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from lapjax import losses
+from lapjax import heatmaps, losses
 from lapjax.errors import LapjaxError
 
 _distance, _scale = st.floats(0, 20), st.floats(0.05, 20)
@@ -255,6 +255,28 @@ def test_gaussian_kl_is_the_integral(dx, dy, vx, vy, t):
     )
     found = losses.gaussian_kl(pair(1 + dx, dy), pair(vx, vy), pair(1, 0), target_scale=t)
     np.testing.assert_allclose(found, [expected], rtol=1e-4, atol=1e-4)
+
+
+@given(st.integers(0, 10_000))
+def test_heatmap_kl_is_the_sum_over_all_cells(seed):
+    rng = np.random.default_rng(seed)
+    p, q = (rng.dirichlet(np.full(12, 0.5), 2).reshape(2, 3, 4) + 1e-6 for _ in range(2))
+    expected = scipy.stats.entropy(p.reshape(2, 12), q.reshape(2, 12), axis=1)
+    p, q = (np.log(each / each.sum((1, 2), keepdims=True)) for each in (p, q))
+    p, q = (jnp.asarray(each.transpose(1, 2, 0), jnp.float32) for each in (p, q))
+    np.testing.assert_allclose(losses.heatmap_kl(p, q), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_heatmap_kl_draws_the_logits_to_those_of_the_other():
+    """By q - p, cell by cell, and where p is zero to the last digit as well."""
+    rng = np.random.default_rng(0)
+    wanted, own = (jnp.asarray(rng.normal(0, 3, (5, 4, 2)), jnp.float32) for _ in range(2))
+    wanted = wanted.at[0].set(-1e5)
+    log_p = heatmaps.log_softmax(wanted)
+    assert (jnp.exp(log_p[0]) == 0).all()
+    slope = jax.grad(lambda own: losses.heatmap_kl(log_p, heatmaps.log_softmax(own)).sum())(own)
+    np.testing.assert_allclose(slope, heatmaps.softmax(own) - heatmaps.softmax(wanted), atol=1e-6)
+    np.testing.assert_array_equal(losses.heatmap_kl(log_p, log_p), [0, 0])
 
 
 @given(_signed, _signed)

@@ -39,10 +39,20 @@ def _one_layer():
         yield
 
 
+def asks(method):
+    """The semi-supervised options of a method."""
+    return {"method": method, "model": "a run" if method == "heatmaps" else None}
+
+
+def three_times(images):
+    """Heatmaps of a trained model: of its own, and sharper ones than any beta makes of G's."""
+    return OneLayer().apply(OneLayer().init(jax.random.key(9), images), images) * 3
+
+
 def rules(method, **changes):
-    config = override(CONFIG, semi={"method": method}, **changes)
+    config = override(CONFIG, semi=asks(method), **changes)
     generator = game.make_generator(MODEL, SCHEME.count)
-    return semi.Rules(config, generator, SCHEME.flip, FACTOR, None)
+    return semi.Rules(config, generator, SCHEME.flip, FACTOR, None, three_times)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +114,22 @@ def test_labels_are_those_of_the_same_random_crops(faces):
     assert loss == pytest.approx(float(wanted), rel=1e-6) and said.keys() == means.keys()
 
 
+def test_heatmaps_are_those_of_the_model_on_the_same_random_crops(faces):
+    sharp = rules("heatmaps", model={"beta": 2.0})
+    given = semi.lesson(KEY, {"images": faces["images"]}, rules=sharp, average={})
+    np.testing.assert_array_equal(given.images, varied(faces, faces["landmarks"], faces["visible"]).images)
+    theirs = three_times(given.images)
+    loss, means = given.loss(theirs / 2)  # which beta doubles
+    assert loss == pytest.approx(0, abs=1e-5) and means["error"] == pytest.approx(0, abs=1e-3)
+    maps = jax.random.normal(jax.random.key(2), (N, SIZE, SIZE, 5))
+    p, q = (np.asarray(heatmaps.softmax(each), np.float64) for each in (theirs, 2 * maps))
+    expected = (p * np.log(np.maximum(p, 1e-300) / q)).sum((1, 2)).mean()
+    loss, means = given.loss(maps)
+    assert loss == pytest.approx(expected, rel=1e-4)
+    apart = heatmaps.estimate(theirs).points - heatmaps.estimate(2 * maps).points
+    assert means["error"] == pytest.approx(float(jnp.linalg.norm(apart, axis=-1).mean()), rel=1e-4)
+
+
 def test_the_teacher_is_the_average_on_plain_crops(faces, average):
     """What it finds there is what a file of labels would have held."""
     given = semi.lesson(KEY, {"images": faces["images"]}, rules=rules("teacher"), average=average)
@@ -145,8 +171,8 @@ def test_the_teacher_does_not_learn(faces, average):
 
 
 def _players(method):
-    config = override(CONFIG, semi={"method": method}, batch_size=N, unlabelled_batch_size=N)
-    return game.Players(config, SCHEME.count, SCHEME.flip, 100, FACTOR, FACTOR)
+    config = override(CONFIG, semi=asks(method), batch_size=N, unlabelled_batch_size=N)
+    return game.Players(config, SCHEME.count, SCHEME.flip, 100, FACTOR, FACTOR, teacher=three_times)
 
 
 def _batch(faces):
@@ -183,7 +209,7 @@ def test_both_sides_of_the_equivariance_learn(faces):
     assert (slopes > 0).all()
 
 
-@pytest.mark.parametrize("method", ["teacher", "equivariance"])
+@pytest.mark.parametrize("method", ["heatmaps", "teacher", "equivariance"])
 def test_a_step_with_a_lesson(faces, method):
     step = jax.jit(lambda state: game.step(state, _batch(faces), _batch(faces), players=_players(method)))
     state = game.init(KEY, _players(method))
