@@ -12,12 +12,12 @@ results/test_reads.jsonl.
 import argparse
 import json
 import pathlib
-import subprocess
 
 from readme import spread, table, write_between
 from reads import RESULTS, log_read
 
 from lapjax import data
+from lapjax.card import commit
 from lapjax.checkpoints import load_run
 from lapjax.config import Augmentation, override
 from lapjax.cpu import with_huge_pages
@@ -183,15 +183,12 @@ def run(name: str, config, args, *, folder: str = "foundation") -> None:
 def record(directory, faces) -> dict:
     """A trained run's errors on a split, with its configuration."""
     trained = load_run(directory)
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
-    )
     conditions = config_conditions(trained.config) | {
         "train_faces": trained.info["labelled"],
         "step": trained.step,
     }
     result = evaluate(trained.config.model, trained.variables, faces, conditions=conditions)
-    return result | {"commit": commit.stdout.strip()}
+    return result | {"commit": commit() or "not a checkout"}
 
 
 def print_line(line: dict) -> None:

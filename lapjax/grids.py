@@ -88,7 +88,9 @@ def choose(cells: list[Cell], only: str | None) -> list[Cell]:
     ]
     if not wanted:
         raise LapjaxError(f"no cell is called {only}: there are {', '.join(known)}")
-    wanted += [known[name].teacher for name in wanted if known[name].teacher]
+    for cell in reversed(cells):  # students come after their teachers, who may have teachers
+        if cell.name in wanted and cell.teacher:
+            wanted.append(cell.teacher)
     return [cell for cell in cells if cell.name in wanted]
 
 
