@@ -205,19 +205,22 @@ def _figure4(make: _Maker) -> list[Cell]:
     return cells
 
 
-SUPERVISED, LARGER = "labels alone", "the larger network alone"
+SUPERVISED, LARGER, LARGEST = "labels alone", "the larger network alone", "the largest network, 128 px"
 
 
 def _semisupervised(make: _Maker) -> list[Cell]:
-    """Six ways to train one network on some of the labels and 10,000 faces without, in equal steps."""
-    how = {"steps": 2_000, **FAST} if make.budget == "small" else {"steps": 20_000}
+    """Ways to train one network on some of the labels and 10,000 faces without, in equal steps."""
+    small = make.budget == "small"
+    how = {"steps": 2_000, **FAST} if small else {"steps": 20_000}
+    finer = how | ({"model": {"input_size": 128}} if small else {})
     # The most telling first.
     cells = []
     for percent in (5, 20, 100, 1, 10, 50):
         limit = max(1, round(make.source.labelled * percent / 100))
-        column, more = f"{percent} %", {"extra": percent in (1, 10, 50)}
+        column = f"{percent} %"
         plain = make.config("fast-small-laplacekl", limit=limit, **how)
         larger = make.config("fast-medium-laplacekl", limit=limit, **how)
+        largest = make.config("fast-large-laplacekl", limit=limit, **finer)
         game = make.beside(plain, 10_000, game={"adversary": True})
         lessons = {name: make.beside(plain, 10_000, semi=lesson) for name, lesson in LESSONS.items()}
         # A name, its row, its configuration and its teacher.
@@ -230,9 +233,19 @@ def _semisupervised(make: _Maker) -> list[Cell]:
             ("larger", LARGER, larger, None),
             ("distilled", "distilled from the larger network", lessons["labels"], "larger"),
         ]
-        for name, row, config, teacher in ways:
-            teacher = teacher and f"{teacher}-{percent}-s{make.seed}"
-            cells.append(make.cell(f"{name}-{percent}", [(row, column)], config, teacher=teacher, **more))
+        # Two rounds, of networks that take longer than the others together: where labels are few.
+        taught = make.beside(largest, 10_000, semi=LESSONS["labels"])
+        crowd = override(lessons["labels"], unlabelled_batch_size=48, semi={"weight": 3.0})
+        rounds = [
+            ("largest", LARGEST, largest, None),
+            ("largest-taught", f"{LARGEST}, taught by itself", taught, "largest"),
+            ("distilled-twice", "distilled from that, three faces a label", crowd, "largest-taught"),
+        ]
+        for some, extra in ((ways, percent in (1, 10, 50)), (rounds, percent != 5)):
+            for name, row, config, teacher in some:
+                teacher = teacher and f"{teacher}-{percent}-s{make.seed}"
+                where = [(row, column)]
+                cells.append(make.cell(f"{name}-{percent}", where, config, teacher=teacher, extra=extra))
     return cells
 
 

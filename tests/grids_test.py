@@ -44,15 +44,22 @@ def test_cells_that_need_more_faces_than_there_are_are_left_out():
 
 def test_semisupervised_methods_share_labels_steps_and_network():
     cells = [cell for cell in grid("semisupervised", SOURCE) if not cell.extra]
-    assert len(cells) == 3 * 3 * 7
+    assert len(cells) == 3 * (3 * 7 + 3)  # the two rounds at 5 % alone
     for cell in cells:
         percent = int(cell.places[0][1].rstrip(" %"))
         assert cell.config.train_limit == round(16.4 * percent)
         steps = cell.config.epochs * cell.config.train_limit / cell.config.batch_size
         assert steps == pytest.approx(2_000)
-        assert cell.config.model.blocks == ((2, 5, 5) if cell.name.startswith("larger") else (2, 2, 2))
+        assert cell.config.model.blocks == ((2, 5, 5) if cell.name.startswith("larg") else (2, 2, 2))
     students = {cell.name: cell.teacher for cell in cells if cell.teacher}
     assert students["pseudo-5-s1"] == "supervised-5-s1" and students["distilled-20-s2"] == "larger-20-s2"
+
+
+def test_a_chosen_cell_brings_its_teachers_and_theirs():
+    names = [
+        cell.name for cell in grids.choose(grid("semisupervised", SOURCE, seeds=1), "distilled-twice-5-*")
+    ]
+    assert names == ["largest-5-s0", "largest-taught-5-s0", "distilled-twice-5-s0"]
 
 
 def test_the_middle_of_both_sweeps_is_one_cell():
