@@ -60,6 +60,7 @@ SAID = {
     "crop1.25-128": "that one, 128 px",
     "crop1.25-oriented": "that one, scales along each heatmap's principal axes instead of x and y",
     "crop1.25-dropout": "that one, dropout 0.1",
+    "crop1.25-weak-longer": "weak augmentation, 60 epochs: as many images as the next two",
     "crop1.25-weak-points": "weak augmentation, 16 LFW faces a step besides: points and scales of a large net of 80 epochs",
     "crop1.25-weak-heatmaps": "weak augmentation, 16 LFW faces a step besides: the whole heatmaps of that net",
     "labels": "the recipe, 16 LFW faces a step besides, labelled by four of the 100-epoch nets",
@@ -124,6 +125,7 @@ def cells() -> dict[str, dict]:
         },
         # RUNS/face-68-large-112-s0 (benchmarks/ship.py) teaches both: the first by DATA_DIR/lfw-told-large.npz, of `lapjax label`
         # over `--dataset lfw --limit 10000`, the second on the same faces as they are augmented.
+        "crop1.25-weak-longer": override(weak, epochs=60.0),
         "crop1.25-weak-points": override(weak, unlabelled="lfw-told-large.npz", semi={"method": "labels"}),
         "crop1.25-weak-heatmaps": override(
             weak,
