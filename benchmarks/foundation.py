@@ -131,7 +131,7 @@ def cells() -> dict[str, dict]:
             weak,
             unlabelled="lfw",
             unlabelled_limit=10_000,
-            semi={"method": "heatmaps", "model": "face-68-large-112-s0"},
+            semi={"method": "heatmaps", "models": ("face-68-large-112-s0",)},
         ),
         "nll": override(short, loss={"name": "laplace_nll"}),
     }
@@ -166,8 +166,8 @@ def run(name: str, config, args, *, folder: str = "foundation") -> None:
     directory = pathlib.Path(args.runs) / name
     if config.unlabelled and config.unlabelled.endswith(".npz"):
         config = override(config, unlabelled=str(data.data_directory(args.data_dir) / config.unlabelled))
-    if config.semi.model:
-        config = override(config, semi={"model": str(pathlib.Path(args.runs) / config.semi.model)})
+    teachers = tuple(str(pathlib.Path(args.runs) / name) for name in config.semi.models)
+    config = override(config, semi={"models": teachers})
     outcome = train(
         config,
         directory,

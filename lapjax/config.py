@@ -159,9 +159,9 @@ class Semi:
     """What unlabelled faces teach without D."""
 
     method: str = "none"
-    """"labels" of trained models, "heatmaps" of one, "teacher" (G's moving average) or "equivariance"; see `lapjax.semi`."""
-    model: str | None = None
-    """The run, file or shipped model whose "heatmaps" are learned; of the same scheme, input and crop."""
+    """"labels" or "heatmaps" of trained models, "teacher" (G's moving average) or "equivariance"; see `lapjax.semi`."""
+    models: tuple[str, ...] = ()
+    """Runs, files or shipped models whose mean "heatmaps" are learned; of the same scheme, input and crop."""
     weight: float = 1.0
     """Of its loss beside that of the labelled faces."""
     ramp: float = 0.0
@@ -170,8 +170,8 @@ class Semi:
     def __post_init__(self):
         _choose("semi", "method", self.method, ("none", "labels", "heatmaps", "teacher", "equivariance"))
         _demand(
-            (self.method == "heatmaps") == (self.model is not None),
-            "semi.method heatmaps and semi.model, whose they are, need each other: give both or neither",
+            (self.method == "heatmaps") == bool(self.models),
+            "semi.method heatmaps and semi.models, whose they are, need each other: give both or neither",
         )
         _demand(self.weight >= 0, f"semi.weight {self.weight} must not be negative")
         _demand(0 <= self.ramp <= 1, f"semi.ramp {self.ramp} must be in [0, 1]")

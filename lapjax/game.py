@@ -80,7 +80,7 @@ class Players:
     axis: str | None = None
     """The pmap axis over which means are taken; None under jit."""
     teacher: Callable[[jax.Array], jax.Array] | None = None
-    """The trained model whose heatmaps are to be learned, as of `semi.Rules`."""
+    """The trained models whose heatmaps are to be learned, as of `semi.Rules`."""
 
     @property
     def generator(self) -> nn.Module:

@@ -8,19 +8,22 @@ Several models are a better teacher than each of them alone, and learning from t
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from lapjax import geometry
+from lapjax import geometry, heatmaps
 from lapjax.checkpoints import Run
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import predict
+from lapjax.evaluate import heatmap_logits, predict
 from lapjax.images import join_terms
 from lapjax.losses import MINIMUM_SCALE
 
-__all__ = ["label"]
+__all__ = ["label", "mean_heatmaps"]
 
 
 def label(runs: Sequence[Run], faces: Faces) -> Faces:
@@ -77,3 +80,22 @@ def label(runs: Sequence[Run], faces: Faces) -> Faces:
             "terms": join_terms(faces.meta.get("terms"), *(run.terms for run in runs)),
         },
     )
+
+
+def mean_heatmaps(runs: Sequence[Run], images):
+    """The mean of the heatmaps that trained models make of the same images; may be jitted.
+
+    Args:
+      runs: one or more, of one scheme, input size, crop and stride.
+      images: (n, s, s, 3) in [-1, 1].
+
+    Returns:
+      Its logarithm, (n, h, w, k), which serves as logits.
+    """
+    maps = [
+        heatmaps.log_softmax(
+            heatmap_logits(run.config.model, run.variables, images), beta=run.config.model.beta
+        )
+        for run in runs
+    ]
+    return jax.nn.logsumexp(jnp.stack(maps), axis=0) - math.log(len(runs))

@@ -3,7 +3,7 @@
 Each method gives a lesson: images for G to see beside the labelled ones, and a loss of the heatmaps it makes of them.
 
     labels          points of trained models, each learned as sure as they were: pseudo-labels and distillation
-    heatmaps        the whole heatmaps that a trained model makes of the same crops (Hinton et al., 2015)
+    heatmaps        the whole heatmaps that trained models make of the same crops (Hinton et al., 2015)
     teacher         the moving average of G finds points on plain crops; G is to find them on augmented ones, each as
                     sure as they were (the mean teacher of Tarvainen and Valpola, NeurIPS 2017)
     equivariance    an image moved must have its points moved: the ELT loss of RCN+ (Honari et al., CVPR 2018)
@@ -48,7 +48,7 @@ class Rules(NamedTuple):
     axis: str | None
     """The pmap axis of the devices, None under jit."""
     teacher: Callable[[Array], Array] | None = None
-    """The heatmaps (n, h, w, k) of a trained model for images (n, s, s, 3), as logits, which "heatmaps" asks."""
+    """The heatmaps (n, h, w, k) that trained models make of images (n, s, s, 3), as logits, for "heatmaps"."""
 
 
 def weight(semi: Semi, step, total_steps: int):

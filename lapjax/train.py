@@ -15,7 +15,9 @@ from lapjax.checkpoints import Run, RunDirectory, load_run, saved_step
 from lapjax.config import Config, override
 from lapjax.data import Faces
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import check_crop, heatmap_logits
+from lapjax.evaluate import check_crop
+from lapjax.images import join_terms
+from lapjax.labelling import mean_heatmaps
 from lapjax.loop import Loop, Material, Outcome, image_errors, run
 from lapjax.scoring import truth
 from lapjax.sharding import Placement, on_first
@@ -207,9 +209,9 @@ def _prepare(config: Config, out, report, *, data_dir, scheme, log_every, read) 
         placement.check(unlabelled_batch_size=config.unlabelled_batch_size)
     faces = _load(config, data_dir, scheme, read)
     start = load_run(config.start) if config.start else None
-    teacher = load_run(config.semi.model) if config.semi.model else None
-    if teacher:
-        _check_teacher(teacher, config, faces.labelled)
+    teachers = [load_run(name) for name in config.semi.models]
+    for name, teacher in zip(config.semi.models, teachers, strict=True):
+        _check_teacher(name, teacher, config, faces.labelled)
     info = {
         "labelled": len(faces.labelled),
         "validation": len(faces.validation),
@@ -219,12 +221,12 @@ def _prepare(config: Config, out, report, *, data_dir, scheme, log_every, read) 
         "terms": faces.labelled.meta.get("terms"),
         "unlabelled_terms": faces.unlabelled.meta.get("terms") if faces.unlabelled else None,
         "start_terms": start.terms if start else None,
-        "teacher_terms": teacher.terms if teacher else None,
+        "teacher_terms": join_terms(*(teacher.terms for teacher in teachers)),
     }
     directory = RunDirectory(out)
     known = _startable(config, start, faces.labelled) if start else None
-    asked = functools.partial(_logits, teacher) if teacher else None
-    loop = Loop(config, faces, known, asked, placement, directory, log_every, report)
+    teacher = functools.partial(mean_heatmaps, teachers) if teachers else None
+    loop = Loop(config, faces, known, teacher, placement, directory, log_every, report)
     return _Prepared(loop, directory, (config, faces.labelled.scheme, info))
 
 
@@ -251,24 +253,20 @@ def _startable(config: Config, start: Run, faces: Faces):
     return with_statistics(start.config.model, start.variables, crops.images)
 
 
-def _check_teacher(teacher: Run, config: Config, faces: Faces) -> None:
+def _check_teacher(name: str, teacher: Run, config: Config, faces: Faces) -> None:
     """Refuses a model whose heatmaps are not of the same landmarks and cells."""
     if teacher.scheme != faces.scheme:
         raise LapjaxError(
-            f"{config.semi.model} is of the scheme {teacher.scheme.name} and {config.dataset} of {faces.scheme.name}: "
+            f"{name} is of the scheme {teacher.scheme.name} and {config.dataset} of {faces.scheme.name}: "
             "learn the heatmaps of a model of that scheme"
         )
-    for name in ("input_size", "crop", "stride"):
-        theirs, ours = getattr(teacher.config.model, name), getattr(config.model, name)
+    for field in ("input_size", "crop", "stride"):
+        theirs, ours = getattr(teacher.config.model, field), getattr(config.model, field)
         if theirs != ours:
             raise LapjaxError(
-                f"{config.semi.model} has model.{name} {theirs} and this run {ours}: learn the heatmaps of a model of "
+                f"{name} has model.{field} {theirs} and this run {ours}: learn the heatmaps of a model of "
                 "the same input, or of any model its points (`lapjax label`, --semi.method labels)"
             )
-
-
-def _logits(teacher: Run, images):
-    return teacher.config.model.beta * heatmap_logits(teacher.config.model, teacher.variables, images)
 
 
 class _Signals:

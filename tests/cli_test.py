@@ -194,7 +194,7 @@ def test_unknown_recipe_and_option_suggest_the_nearest(refused):
         ("label nowhere --dataset toy_faces --out missing/a.npz", "cannot write missing/a.npz"),
         ("label nowhere --dataset toy_faces --limit 1 --out a.npz", "no file or run directory nowhere"),
         ("train toy-sam --out run --semi.method labels", "semi.method labels needs more faces"),
-        ("train toy-sam --out run --semi.method heatmaps --unlabelled x", "semi.model, whose they are"),
+        ("train toy-sam --out run --semi.method heatmaps --unlabelled x", "semi.models, whose they are"),
         ("prepare the300w", "no source folder given: say where the images are with --source DIR"),
         ("prepare the300 --source .", "the300w"),
         ("prepare the300w --source nowhere", "nowhere"),

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tiny
 
-from lapjax import data, geometry, labelling
+from lapjax import data, geometry, heatmaps, labelling
 from lapjax.checkpoints import Run
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import Predictions
+from lapjax.evaluate import Predictions, heatmap_logits
 from lapjax.schemes import SCHEMES
 
 
@@ -48,6 +48,38 @@ def test_one_model_labels_with_what_it_says(monkeypatch, run):
     np.testing.assert_allclose(found.scale, b[0].mean(-1), rtol=1e-5)
     assert found.visible.all() and found.scheme == tiny.EYES and not found.meta["unlabelled"]
     assert found.images is faces.images
+
+
+def test_the_heatmaps_of_several_are_their_mean(tmp_path):
+    models = [tiny.config(tmp_path / "x.npz", model={"beta": beta}).model for beta in (1.0, 3.0)]
+    runs = [
+        Run(
+            tiny.config(tmp_path / "x.npz", model={"beta": model.beta}),
+            tiny.EYES,
+            tiny.variables(model, seed=seed),
+            3,
+            {},
+        )
+        for seed, model in enumerate(models)
+    ]
+    images = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3), minval=-1, maxval=1)
+    expected = np.mean(
+        [
+            heatmaps.softmax(
+                heatmap_logits(run.config.model, run.variables, images), beta=run.config.model.beta
+            )
+            for run in runs
+        ],
+        axis=0,
+    )
+    found = jax.jit(lambda images: labelling.mean_heatmaps(runs, images))(images)
+    np.testing.assert_allclose(np.exp(found), expected, rtol=1e-4, atol=1e-9)
+    alone = labelling.mean_heatmaps(runs[1:], images)
+    np.testing.assert_allclose(
+        heatmaps.estimate(alone).points,
+        heatmaps.estimate(3 * heatmap_logits(models[1], runs[1].variables, images)).points,
+        atol=1e-3,
+    )
 
 
 def test_the_scale_of_several_is_the_deviation_of_their_mixture(monkeypatch, run):

@@ -41,7 +41,7 @@ def _one_layer():
 
 def asks(method):
     """The semi-supervised options of a method."""
-    return {"method": method, "model": "a run" if method == "heatmaps" else None}
+    return {"method": method, "models": ("a run",) if method == "heatmaps" else ()}
 
 
 def three_times(images):
