@@ -98,6 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:
         signal.signal(signal.SIGTERM, _terminate)
         warnings.showwarning = _note
+        warnings.simplefilter("once", LapjaxWarning)  # several modules read the same faces
         if _COMPUTING.intersection(arguments[:1]):
             from lapjax.cpu import with_huge_pages
 
