@@ -98,7 +98,6 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:
         signal.signal(signal.SIGTERM, _terminate)
         warnings.showwarning = _note
-        warnings.simplefilter("once", LapjaxWarning)  # several modules read the same faces
         if _COMPUTING.intersection(arguments[:1]):
             from lapjax.cpu import with_huge_pages
 
@@ -171,9 +170,14 @@ def _description(function) -> str:
 
 def _note(message, category, *rest) -> None:
     if issubclass(category, LapjaxWarning):
-        print(f"note: {message}", file=sys.stderr)
+        _say_once(f"note: {message}")
     else:
         _show_warning(message, category, *rest)
+
+
+@functools.cache  # a training reads the same faces several times
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _quiet() -> None:
