@@ -44,8 +44,9 @@ SAID = {
     "more-labels": "30 epochs from the 100-epoch net, crop of 1.25 boxes, 16 faces labelled by four nets a step besides",
     "more": "60 epochs from it, no other faces: as many images",
     "more-weak-128": "40 epochs from it, weak augmentation, 128 px",
-    "further-128": "30 epochs more of face-68, seed 0",
-    "taught-128": "the same beside 16 LFW faces a step and the mean heatmaps of the three face-68 nets",
+    "face-68-s0": "80 epochs from it, likewise",
+    "further-128": "30 epochs more",
+    "face-68-taught-s0": "30 epochs more, beside 16 LFW faces a step and the mean heatmaps of three such nets: `face-68`",
     "small-ten": "small: 10 channels, blocks 2, 5, 5, 112 px, labelled faces besides, moderate augmentation",
     "small-sixteen": "small: 16 channels, blocks 2, 2, 2, 128 px, weak augmentation",
 }
@@ -60,11 +61,6 @@ def cells(runs) -> dict[str, dict]:
     then = whole("fast-medium-laplacekl")
     more = override(then, model={"crop": 1.25}, optimiser={"learning_rate": 4e-3}, start=start(0))
     labelled = {"unlabelled": "lfw-labelled.npz", "semi": {"method": "labels"}}
-    taught = {
-        "unlabelled": "lfw",
-        "unlabelled_limit": 10_000,
-        "semi": {"method": "heatmaps", "models": tuple(f"face-68-s{seed}" for seed in range(SEEDS))},
-    }
     medium, small = get_recipe("fast-medium-laplacekl"), get_recipe("fast-small-laplacekl")
     further = override(medium, optimiser={"learning_rate": 4e-3})
     selection = {
@@ -72,7 +68,6 @@ def cells(runs) -> dict[str, dict]:
         "more": override(more, epochs=60.0),
         "more-weak-128": override(further, epochs=40.0, start=start(0)),
         "further-128": override(further, epochs=30.0, start=str(pathlib.Path(runs) / "face-68-s0")),
-        "taught-128": override(further, epochs=30.0, start=str(pathlib.Path(runs) / "face-68-s0"), **taught),
         "small-ten": override(then, epochs=30.0, model={"crop": 1.25, "channels": 10}, **labelled),
         "small-sixteen": override(small, epochs=30.0),
     }
@@ -85,8 +80,21 @@ def cells(runs) -> dict[str, dict]:
         "face-68-tiny": {
             f"face-68-tiny-s{seed}": override(small, seed=seed, epochs=200.0) for seed in range(SEEDS)
         },
-        "face-68": {
+        "face-68-alone": {
             f"face-68-s{seed}": override(further, epochs=80.0, seed=seed, start=start(seed))
+            for seed in range(SEEDS)
+        },
+        # What the three together know, which is more than each, goes into each.
+        "face-68": {
+            f"face-68-taught-s{seed}": override(
+                further,
+                epochs=30.0,
+                seed=seed,
+                start=str(pathlib.Path(runs) / f"face-68-s{seed}"),
+                unlabelled="lfw",
+                unlabelled_limit=10_000,
+                semi={"method": "heatmaps", "models": tuple(f"face-68-s{each}" for each in range(SEEDS))},
+            )
             for seed in range(SEEDS)
         },
         # The first half of its training at 112 px, in half the time.
