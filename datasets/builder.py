@@ -20,7 +20,7 @@ class ChipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    TERMS: str  # under which the data may be used, in a sentence
+    TERMS: str  # under which the data may be used, in a sentence, unless the survey says
     CHIP_SIZE = records.CHIP_SIZE
 
     def __init__(
@@ -98,7 +98,7 @@ class ChipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 builder=self.__module__.split(".")[-2],
                 source=self.source,
                 **self.settings,
-                terms=self.TERMS,
+                terms=self.found.terms or self.TERMS,
                 unlabelled=scheme.count == 0,
                 scheme=scheme.to_dict(),
             ),

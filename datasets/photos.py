@@ -45,12 +45,14 @@ class Survey:
       scheme: what the landmarks are; of 0 points for unlabelled photos.
       notes: sentences for the summary.
       skip_unreadable: leave out images that cannot be decoded, counted and named, instead of refusing the set.
+      terms: under which the photos may be used, where whoever has them said so.
     """
 
     splits: dict[str, tuple[Photo, ...]]
     scheme: Scheme
     notes: tuple[str, ...] = ()
     skip_unreadable: bool = False
+    terms: str | None = None
 
     def __post_init__(self):
         names = [photo.name for photos in self.splits.values() for photo in photos]

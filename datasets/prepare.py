@@ -70,6 +70,7 @@ def prepare(
     boxes: str | os.PathLike | None = None,
     box: str | tuple[float, float, float] | None = None,
     keep_near_duplicates: bool | None = None,
+    terms: str | None = None,
     dataset_name: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
@@ -89,6 +90,8 @@ def prepare(
       boxes: `folder`, `face_folder`: a boxes.csv, in the source folder or a path.
       box: `face_folder`: one box for every image, "SIDE,CX,CY" or (side, cx, cy) in px.
       keep_near_duplicates: `the300w`: keep the two training photos that nearly repeat test photos.
+      terms: `folder`, `face_folder`: under which the images may be used, a sentence that goes with every model that
+        learns from them.
       dataset_name: the name of the prepared set; the builder's by default.
       progress: called with (done, total) photos.
 
@@ -101,6 +104,7 @@ def prepare(
         "boxes": boxes,
         "box": box,
         "keep_near_duplicates": keep_near_duplicates,
+        "terms": terms,
     }
     options = {option: value for option, value in options.items() if value is not None}
     cls = _builder_class(name, options)

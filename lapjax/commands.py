@@ -60,6 +60,7 @@ def prepare(
     boxes: File = None,
     box: Annotated[str | None, tyro.conf.arg(metavar="SIDE,CX,CY", help_behavior_hint="")] = None,
     keep_near_duplicates: Flag = False,
+    terms: Annotated[str | None, tyro.conf.arg(metavar="SENTENCE", help_behavior_hint="")] = None,
     data_dir: Folder = None,
     chip_size: Number = None,
     chip_factor: float = 1.8,
@@ -90,6 +91,7 @@ def prepare(
       boxes: (folder, face_folder) a boxes.csv
       box: (face_folder) one box for every image, in pixels
       keep_near_duplicates: (the300w) keep the training photos that nearly repeat test photos
+      terms: (folder, face_folder) what binds the images' use; it goes with every model that learns from them
       data_dir: where prepared sets lie; $LAPJAX_DATA_DIR or ~/.cache/lapjax by default
       chip_size: side of the stored chips, px; 192 by default, 160 of drawn faces
       chip_factor: side of a chip over the longer side of its box
@@ -125,6 +127,7 @@ def prepare(
                 boxes=boxes,
                 box=box,
                 keep_near_duplicates=keep_near_duplicates or None,
+                terms=terms,
                 dataset_name=name,
                 progress=progress,
             )

@@ -46,6 +46,13 @@ def test_unlabelled_records(source, tmp_path):
     assert "face_folder: unlabelled" in str(summary)
 
 
+def test_the_terms_of_its_images(source, tmp_path):
+    for terms, kept in ((None, "those of your own images"), ("LFW: research use", "LFW: research use")):
+        summary, _ = read(tmp_path, source, terms=terms)
+        assert prepared.meta("face_folder", tmp_path / "out")["terms"] == kept
+        assert f"terms: {kept}" in str(summary)
+
+
 @pytest.mark.parametrize("box", ["30,40,25", (30, 40, 25)])
 def test_one_box_for_all(source, tmp_path, box):
     _, records = read(tmp_path, source, box=box)

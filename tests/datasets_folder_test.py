@@ -51,10 +51,17 @@ def test_prepares_points_with_gaps(source, tmp_path):
     names = [f"{i}.png" for i in range(40)]
     make(source, names, rows=[row(names[0], (POINTS[0], (None, None), POINTS[2])), *map(row, names[1:])])
     summary = prepare(
-        "folder", source=source, data_dir=tmp_path / "out", dataset_name="paws", chip_size=40, chip_factor=2
+        "folder",
+        source=source,
+        data_dir=tmp_path / "out",
+        dataset_name="paws",
+        chip_size=40,
+        chip_factor=2,
+        terms="our own paws",
     )
     assert sum(prepared.splits("paws", tmp_path / "out").values()) == 40
     assert "paws: 3 points, 40 px chips at 2 x the box" in str(summary)
+    assert prepared.meta("paws", tmp_path / "out")["terms"] == "our own paws"
     by_name = {
         record["name"]: record
         for split in summary.counts

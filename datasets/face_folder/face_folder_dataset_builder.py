@@ -34,6 +34,7 @@ class Builder(ChipBuilder, skip_registration=True):
         *,
         boxes: str | os.PathLike | None = None,
         box: str | tuple[float, float, float] | None = None,
+        terms: str | None = None,
     ) -> Survey:
         """Lists the images; see README.md. Images that cannot be decoded are left out later, counted and named.
 
@@ -41,6 +42,7 @@ class Builder(ChipBuilder, skip_registration=True):
           source: a folder, searched with all folders in it.
           boxes: a boxes.csv, one row a face; images that it does not list are left out.
           box: one box for every image, "SIDE,CX,CY" or (side, cx, cy) in px; by default the centre square.
+          terms: under which the images may be used, in a sentence.
 
         Raises:
           LapjaxError: no images, both `boxes` and `box`, or bad ones.
@@ -63,7 +65,7 @@ class Builder(ChipBuilder, skip_registration=True):
             raise LapjaxError(f"{root} holds no images (by their suffix): give the folder that does")
         nothing = np.zeros((0, 2)), np.zeros(0, bool)
         photos = [Photo(*row, *nothing, where) for *row, where in zip(images, names, corners, strict=True)]
-        return Survey(splits={"train": tuple(photos)}, scheme=anonymous(0), skip_unreadable=True)
+        return Survey({"train": tuple(photos)}, anonymous(0), skip_unreadable=True, terms=terms)
 
 
 def _square(box) -> np.ndarray:

@@ -43,6 +43,7 @@ class Builder(ChipBuilder, skip_registration=True):
         points: str | os.PathLike | None = None,
         scheme: Scheme | str | os.PathLike | None = None,
         boxes: str | os.PathLike | None = None,
+        terms: str | None = None,
     ) -> Survey:
         """Reads the annotations; see README.md.
 
@@ -51,6 +52,7 @@ class Builder(ChipBuilder, skip_registration=True):
           points: a points.csv; by default the one in the folder, or else the .pts files beside the images.
           scheme: what the points are; by default scheme.json of the folder, or else points of which nothing is known.
           boxes: a boxes.csv, one row an image; by default the tight box of an image's points.
+          terms: under which the images may be used, in a sentence.
 
         Raises:
           LapjaxError: bad annotations, a missing image, or a scheme with another number of points.
@@ -73,7 +75,8 @@ class Builder(ChipBuilder, skip_registration=True):
         if bare := len(set(list_images(root, recursive=True)) - set(images)):
             notes.append(f"{bare} images without points left out")
         splits, how = _splits(photos)
-        return Survey(splits=splits, scheme=_scheme(root, scheme, landmarks.shape[1]), notes=(*notes, how))
+        found = _scheme(root, scheme, landmarks.shape[1])
+        return Survey(splits=splits, scheme=found, notes=(*notes, how), terms=terms)
 
 
 def _read_pts_files(root):
