@@ -123,9 +123,9 @@ def cells() -> dict[str, dict]:
             )
             for name, crop in (("labels", 1.4), ("labels-crop1.25", 1.25))
         },
+        "crop1.25-weak-longer": override(weak, epochs=60.0),
         # RUNS/face-68-large-112-s0 (benchmarks/ship.py) teaches both: the first by DATA_DIR/lfw-told-large.npz, of `lapjax label`
         # over `--dataset lfw --limit 10000`, the second on the same faces as they are augmented.
-        "crop1.25-weak-longer": override(weak, epochs=60.0),
         "crop1.25-weak-points": override(weak, unlabelled="lfw-told-large.npz", semi={"method": "labels"}),
         "crop1.25-weak-heatmaps": override(
             weak,

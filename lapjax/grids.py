@@ -233,7 +233,7 @@ def _semisupervised(make: _Maker) -> list[Cell]:
             ("larger", LARGER, larger, None),
             ("distilled", "distilled from the larger network", lessons["labels"], "larger"),
         ]
-        # Two rounds, of networks that take longer than the others together: where labels are few.
+        # Two rounds over a network that takes as long as the others together: for where labels are few.
         taught = make.beside(largest, 10_000, semi=LESSONS["labels"])
         crowd = override(lessons["labels"], unlabelled_batch_size=48, semi={"weight": 3.0})
         rounds = [
