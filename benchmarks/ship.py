@@ -46,7 +46,7 @@ SAID = {
     "more-weak-128": "40 epochs from it, weak augmentation, 128 px",
     "face-68-s0": "80 epochs from it, likewise",
     "further-128": "30 epochs more",
-    "face-68-taught-s0": "30 epochs more, beside 16 LFW faces a step and the mean heatmaps of three such nets: `face-68`",
+    "face-68-taught-s0": "30 epochs more, beside 16 LFW faces a step and the mean heatmaps of three such nets",
     "small-ten": "small: 10 channels, blocks 2, 5, 5, 112 px, labelled faces besides, moderate augmentation",
     "small-sixteen": "small: 16 channels, blocks 2, 2, 2, 128 px, weak augmentation",
 }
@@ -80,12 +80,12 @@ def cells(runs) -> dict[str, dict]:
         "face-68-tiny": {
             f"face-68-tiny-s{seed}": override(small, seed=seed, epochs=200.0) for seed in range(SEEDS)
         },
-        "face-68-alone": {
+        "face-68": {
             f"face-68-s{seed}": override(further, epochs=80.0, seed=seed, start=start(seed))
             for seed in range(SEEDS)
         },
         # What the three together know, which is more than each, goes into each.
-        "face-68": {
+        "face-68-taught": {
             f"face-68-taught-s{seed}": override(
                 further,
                 epochs=30.0,

@@ -160,12 +160,12 @@ class Semi:
 
     method: str = "none"
     """"labels" or "heatmaps" of trained models, "teacher" (G's moving average) or "equivariance"; see `lapjax.semi`."""
-    models: tuple[str, ...] = ()
-    """Runs, files or shipped models whose mean "heatmaps" are learned; of the same scheme, input and crop."""
     weight: float = 1.0
     """Of its loss beside that of the labelled faces."""
     ramp: float = 0.0
     """The share of training over which the weight rises from next to nothing, as exp(-5 (1 - x)^2); 0: all at once."""
+    models: tuple[str, ...] = ()
+    """Runs, files or shipped models whose mean "heatmaps" are learned; of the same scheme, input and crop."""
 
     def __post_init__(self):
         _choose("semi", "method", self.method, ("none", "labels", "heatmaps", "teacher", "equivariance"))

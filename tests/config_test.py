@@ -49,6 +49,12 @@ def test_every_field_survives_json():
     assert config.from_dict(Config, json.loads(json.dumps(config.to_dict(made)))) == made
 
 
+def test_the_teachers_survive_json():
+    made = Config(unlabelled="a", semi=config.Semi("heatmaps", 0.5, 0.25, ("b", "c")))
+    found = config.from_dict(Config, json.loads(json.dumps(config.to_dict(made))))
+    assert found == made and hash(found) == hash(made)
+
+
 def test_missing_fields_take_their_defaults():
     assert config.from_dict(Config, {}) == Config()
     assert config.from_dict(Config, {"loss": {"name": "sam"}}) == Config(loss=Loss(name="sam"))
