@@ -45,8 +45,8 @@ SAID = {
     "more": "60 epochs from it, no other faces: as many images",
     "more-weak-128": "40 epochs from it, weak augmentation, 128 px",
     "face-68-s0": "80 epochs from it, likewise",
-    "further-128": "30 epochs more",
-    "face-68-taught-s0": "30 epochs more, beside 16 LFW faces a step and the mean heatmaps of three such nets",
+    "further-128": "30 epochs more of that one",
+    "face-68-taught-s0": "the same, beside 16 LFW faces a step and the mean heatmaps of three such nets",
     "small-ten": "small: 10 channels, blocks 2, 5, 5, 112 px, labelled faces besides, moderate augmentation",
     "small-sixteen": "small: 16 channels, blocks 2, 2, 2, 128 px, weak augmentation",
 }
