@@ -48,7 +48,7 @@ class Rules(NamedTuple):
     axis: str | None
     """The pmap axis of the devices, None under jit."""
     teacher: Callable[[Array], Array] | None = None
-    """The heatmaps (n, h, w, k) that trained models make of images (n, s, s, 3), as logits, for "heatmaps"."""
+    """The logarithm of the heatmaps (n, h, w, k) that trained models make of images (n, s, s, 3), for "heatmaps"."""
 
 
 def weight(semi: Semi, step, total_steps: int):
@@ -102,7 +102,6 @@ def _learn_heatmaps(crops: Crops, rules: Rules) -> Lesson:
     wanted = rules.teacher(crops.images)
     told = heatmaps.estimate(wanted, stride=rules.config.model.stride)
     told = crops._replace(landmarks=told.points, visible=jnp.ones(told.points.shape[:2], bool))
-    wanted = heatmaps.log_softmax(wanted)
 
     def loss(maps):
         own = heatmaps.log_softmax(maps, beta=rules.config.model.beta)
