@@ -55,19 +55,24 @@ SAID = {
 def cells(runs) -> dict[str, dict]:
     """Group -> name -> configuration; `runs` holds those of benchmarks/foundation.py, where some start."""
 
-    def start(seed):
-        return str(pathlib.Path(runs) / f"fast-medium-laplacekl-s{seed}")
+    def trained(name):
+        return str(pathlib.Path(runs) / name)
 
     then = whole("fast-medium-laplacekl")
-    more = override(then, model={"crop": 1.25}, optimiser={"learning_rate": 4e-3}, start=start(0))
+    more = override(
+        then,
+        model={"crop": 1.25},
+        optimiser={"learning_rate": 4e-3},
+        start=trained("fast-medium-laplacekl-s0"),
+    )
     labelled = {"unlabelled": "lfw-labelled.npz", "semi": {"method": "labels"}}
     medium, small = get_recipe("fast-medium-laplacekl"), get_recipe("fast-small-laplacekl")
     further = override(medium, optimiser={"learning_rate": 4e-3})
     selection = {
         "more-labels": override(more, epochs=30.0, **labelled),
         "more": override(more, epochs=60.0),
-        "more-weak-128": override(further, epochs=40.0, start=start(0)),
-        "further-128": override(further, epochs=30.0, start=str(pathlib.Path(runs) / "face-68-s0")),
+        "more-weak-128": override(further, epochs=40.0, start=trained("fast-medium-laplacekl-s0")),
+        "further-128": override(further, epochs=30.0, start=trained("face-68-s0")),
         "small-ten": override(then, epochs=30.0, model={"crop": 1.25, "channels": 10}, **labelled),
         "small-sixteen": override(small, epochs=30.0),
     }
@@ -81,7 +86,9 @@ def cells(runs) -> dict[str, dict]:
             f"face-68-tiny-s{seed}": override(small, seed=seed, epochs=200.0) for seed in range(SEEDS)
         },
         "face-68": {
-            f"face-68-s{seed}": override(further, epochs=80.0, seed=seed, start=start(seed))
+            f"face-68-s{seed}": override(
+                further, epochs=80.0, seed=seed, start=trained(f"fast-medium-laplacekl-s{seed}")
+            )
             for seed in range(SEEDS)
         },
         # What the three together know, which is more than each, goes into each.
@@ -90,7 +97,7 @@ def cells(runs) -> dict[str, dict]:
                 further,
                 epochs=30.0,
                 seed=seed,
-                start=str(pathlib.Path(runs) / f"face-68-s{seed}"),
+                start=trained(f"face-68-s{seed}"),
                 unlabelled="lfw",
                 unlabelled_limit=10_000,
                 semi={"method": "heatmaps", "models": tuple(f"face-68-s{each}" for each in range(SEEDS))},
@@ -107,7 +114,7 @@ def cells(runs) -> dict[str, dict]:
                 epochs=45.0,
                 seed=seed,
                 optimiser={"learning_rate": 4e-3},
-                start=str(pathlib.Path(runs) / f"face-68-large-112-s{seed}"),
+                start=trained(f"face-68-large-112-s{seed}"),
             )
             for seed in range(SEEDS)
         },
