@@ -101,9 +101,10 @@ def _taught(cell: Cell, source: Source, place: Place) -> Config:
         return cell.config
     told = _told(cell, place)
     if not told.exists():
-        limit = cell.config.unlabelled_limit
-        faces = data.load(source.unlabelled, "train", data_dir=place.data_dir, limit=limit, encoded=True)
-        data.write_pack(told, {"train": label([load_run(place.folder / cell.teacher)], faces)})
+        config, teacher = cell.config, load_run(place.folder / cell.teacher)
+        split, limit = config.unlabelled_split, config.unlabelled_limit
+        faces = data.load(config.unlabelled, split, data_dir=place.data_dir, limit=limit, encoded=True)
+        data.write_pack(told, {"train": label([teacher], faces, views=cell.views)})
     return override(cell.config, unlabelled=str(told), unlabelled_split="train")
 
 

@@ -261,6 +261,7 @@ def label(
     out: Path,
     split: str = "train",
     limit: int | None = None,
+    views: int = 1,
     data_dir: Folder = None,
 ) -> None:
     """Labels faces with what trained runs find in them, as a pack to train other networks on.
@@ -277,6 +278,7 @@ def label(
       out: the pack to write, a *.npz
       split: of the set; the pack's is called train
       limit: only the first so many faces
+      views: how often each run looks at a face, slightly moved after the first time: 8 are worth more
       data_dir: where prepared sets lie; $LAPJAX_DATA_DIR or ~/.cache/lapjax by default
     """
     from lapjax import data
@@ -289,7 +291,7 @@ def label(
     with console(stderr=True).status(f"labelling {dataset}"):
         models = [load_run(run) for run in runs]
         faces = data.load(dataset, split, data_dir=data_dir, limit=limit, encoded=True)
-        found = label_faces(models, faces)
+        found = label_faces(models, faces, views=views)
         data.write_pack(out, {"train": found})
     print(f"{out}: {len(found)} faces, {found.scheme.count} points each")
 

@@ -47,7 +47,9 @@ class Cell:
     """(row, column) of the tables that it fills; all seeds of a place are one number with its spread."""
     config: Config
     teacher: str | None = None
-    """The cell whose points for the unlabelled faces it learns, trained before it."""
+    """The cell whose points for the other faces it learns, trained before it."""
+    views: int = 1
+    """How often its teacher looks at each of them, see `labelling.label`."""
     extra: bool = False
     """Trained only when it is asked for by name."""
 
@@ -70,8 +72,8 @@ def grid(experiment: str, source: Source, *, budget: str = "small", seeds: int =
     cells = []
     for seed in range(seeds):
         for cell in EXPERIMENTS[experiment](_Maker(source, budget, seed)):
-            needed = cell.config.unlabelled_limit if cell.config.uses_unlabelled else 0
-            if needed <= source.faces:
+            needed = cell.config.unlabelled_limit if cell.config.uses_unlabelled else None
+            if (needed or 0) <= source.faces:
                 cells.append(cell)
     return cells
 
@@ -116,6 +118,10 @@ class _Maker:
         # Without such a set the cell is made all the same, and then left out.
         name = self.source.unlabelled or "none"
         return override(config, unlabelled=name, unlabelled_split="train", unlabelled_limit=count, **changes)
+
+    def among(self, config: Config, **changes) -> Config:
+        """The same with all training faces of the labelled set besides, as if none of them had labels."""
+        return override(config, unlabelled=self.source.dataset, unlabelled_split="train", **changes)
 
     def cell(self, name: str, places, config: Config, **more) -> Cell:
         return Cell(f"{name}-s{self.seed}", tuple(places), config, **more)
@@ -205,11 +211,12 @@ def _figure4(make: _Maker) -> list[Cell]:
     return cells
 
 
+VIEWS = 8
 SUPERVISED, LARGER, LARGEST = "labels alone", "the larger network alone", "the largest network, 128 px"
 
 
 def _semisupervised(make: _Maker) -> list[Cell]:
-    """Ways to train one network on some of the labels and 10,000 faces without, in equal steps."""
+    """Ways to train one network on some of the labels and on faces without, in equal steps."""
     small = make.budget == "small"
     how = {"steps": 2_000, **FAST} if small else {"steps": 20_000}
     finer = how | ({"model": {"input_size": 128}} if small else {})
@@ -233,19 +240,27 @@ def _semisupervised(make: _Maker) -> list[Cell]:
             ("larger", LARGER, larger, None),
             ("distilled", "distilled from the larger network", lessons["labels"], "larger"),
         ]
-        # Two rounds over a network that takes as long as the others together: for where labels are few.
-        taught = make.beside(largest, 10_000, semi=LESSONS["labels"])
-        crowd = override(lessons["labels"], unlabelled_batch_size=48, semi={"weight": 3.0})
+        # Where labels are few: the faces whose labels were withheld; and two rounds over a network that takes as long as
+        # all of the above together.
+        own = make.among(plain, semi=LESSONS["labels"])
+        taught = make.among(largest, semi={**LESSONS["labels"], "weight": 3.0})
+        crowd = override(own, unlabelled_batch_size=48, semi={"weight": 3.0})
+        withheld = [("pseudo-own", "pseudo-labels of the set's other faces", own, "supervised")]
         rounds = [
             ("largest", LARGEST, largest, None),
-            ("largest-taught", f"{LARGEST}, taught by itself", taught, "largest"),
+            ("largest-taught", f"{LARGEST}, taught by itself, the set's other faces", taught, "largest"),
             ("distilled-twice", "distilled from that, three faces a label", crowd, "largest-taught"),
         ]
-        for some, extra in ((ways, percent in (1, 10, 50)), (rounds, percent != 5)):
+        few = percent == 5
+        for some, extra, views in (
+            (ways, percent in (1, 10, 50), 1),
+            (withheld, not few, 1),
+            (rounds, not few, VIEWS),
+        ):
             for name, row, config, teacher in some:
                 teacher = teacher and f"{teacher}-{percent}-s{make.seed}"
-                where = [(row, column)]
-                cells.append(make.cell(f"{name}-{percent}", where, config, teacher=teacher, extra=extra))
+                where, how_taught = [(row, column)], {"teacher": teacher, "views": views, "extra": extra}
+                cells.append(make.cell(f"{name}-{percent}", where, config, **how_taught))
     return cells
 
 

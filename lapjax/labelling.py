@@ -22,27 +22,32 @@ from lapjax.errors import LapjaxError
 from lapjax.evaluate import heatmap_logits, predict
 from lapjax.images import join_terms
 from lapjax.losses import MINIMUM_SCALE
+from lapjax.stress import slight_moves
 
 __all__ = ["label", "mean_heatmaps"]
 
 
-def label(runs: Sequence[Run], faces: Faces) -> Faces:
+def label(runs: Sequence[Run], faces: Faces, *, views: int = 1) -> Faces:
     """Faces with the points that trained models find, instead of what labels they have.
 
     A model says Laplace(m_i, b_i) along each axis. The mean point m of all is the label; its scale is the mean absolute
-    deviation of their mixture from it: D + b exp(-D / b) with D = |m_i - m|, a mean over models and axes.
+    deviation of their mixture from it: D + b exp(-D / b) with D = |m_i - m|, a mean over models, views and axes.
 
     Args:
       runs: one or more, of one scheme.
       faces: any; encoded chips stay encoded.
+      views: how often each model looks at a face, the first time at the plain crop, then at slightly moved ones (data
+        distillation, Radosavovic et al., CVPR 2018).
 
     Returns:
       The same faces with `landmarks` (N, K, 2) and `scale` (N, K), chip px, the models' scheme, and the terms of the
       faces and of what the models were trained on.
 
     Raises:
-      LapjaxError: no runs, runs of different schemes, or as `evaluate.predict`.
+      LapjaxError: no runs, runs of different schemes, fewer than one view, or as `evaluate.predict`.
     """
+    if views < 1:
+        raise LapjaxError(f"views {views} must be at least 1")
     if not runs:
         raise LapjaxError("no model to label with: name one or more run directories")
     scheme = runs[0].scheme
@@ -59,12 +64,14 @@ def label(runs: Sequence[Run], faces: Faces) -> Faces:
         scale=None,
     )
     points, scales = [], []
+    to_chip = faces.image_to_chip.astype(np.float64)
     for run in runs:
-        guess = predict(run.config.model, run.variables, blank)
-        to_chip = faces.image_to_chip.astype(np.float64)
-        points.append(geometry.apply(to_chip, guess.points))
-        enlarged = guess.input_to_image * geometry.linear_scale(to_chip)
-        scales.append(guess.scale * enlarged[:, None, None])
+        model = run.config.model
+        for change in [None, *slight_moves(model, views - 1, len(faces))]:
+            guess = predict(model, run.variables, blank, change=change)
+            points.append(geometry.apply(to_chip, guess.points))
+            enlarged = guess.input_to_image * geometry.linear_scale(to_chip)
+            scales.append(guess.scale * enlarged[:, None, None])
     points, b = np.array(points), np.maximum(scales, MINIMUM_SCALE)
     mean = points.mean(axis=0)
     distance = np.abs(points - mean)

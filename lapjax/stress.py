@@ -15,7 +15,7 @@ from lapjax.errors import LapjaxError
 from lapjax.evaluate import predict
 from lapjax.scoring import truth
 
-__all__ = ["cover", "move_spread", "moves", "stressed_nme"]
+__all__ = ["cover", "move_spread", "moves", "slight_moves", "stressed_nme"]
 
 
 def moves(
@@ -47,6 +47,15 @@ def moves(
     centre = np.full((count, 2), (model.input_size - 1) / 2)
     offset = -shift * draw[1:3].T * model.input_size / model.crop / size[:, None]
     return geometry.similarity(np.deg2rad(rotation) * draw[3], 1 / size, offset, centre)
+
+
+def slight_moves(model: Model, draws: int, count: int, *, seed: int = 0) -> np.ndarray:
+    """Boxes about as far from the true ones as two people draw them, (draws, count, 2, 3): for test-time augmentation.
+
+    Shift 3 %, scale 5 %, rotation 5 degrees; otherwise as `moves`.
+    """
+    change = moves(model, draws * count, shift=0.03, scale=0.05, rotation=5.0, seed=seed)
+    return change.reshape(draws, count, 2, 3)
 
 
 def stressed_nme(
@@ -109,12 +118,10 @@ def move_spread(model: Model, variables, faces: Faces, *, draws: int = 4, seed: 
     """How far the points of each face move, (N, K) input px, when its box does by a few percent.
 
     Test-time augmentation as a source of confidence: the root mean square distance of the points from their mean over
-    `draws` boxes (shift 3 %, scale 5 %, rotation 5 degrees). It costs `draws` predictions.
+    `draws` boxes (`slight_moves`). It costs `draws` predictions.
     """
-    change = moves(model, draws * len(faces), shift=0.03, scale=0.05, rotation=5.0, seed=seed)
-    guesses = [
-        predict(model, variables, faces, change=one) for one in change.reshape(draws, len(faces), 2, 3)
-    ]
+    changes = slight_moves(model, draws, len(faces), seed=seed)
+    guesses = [predict(model, variables, faces, change=change) for change in changes]
     points = np.stack([guess.points for guess in guesses])
     spread = np.sqrt(np.square(points - points.mean(axis=0)).sum(axis=-1).mean(axis=0))
     return spread / guesses[0].input_to_image[:, None]

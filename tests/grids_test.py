@@ -44,7 +44,7 @@ def test_cells_that_need_more_faces_than_there_are_are_left_out():
 
 def test_semisupervised_methods_share_labels_steps_and_network():
     cells = [cell for cell in grid("semisupervised", SOURCE) if not cell.extra]
-    assert len(cells) == 3 * (3 * 7 + 3)  # the two rounds at 5 % alone
+    assert len(cells) == 3 * (3 * 7 + 4)  # the set's other faces and the two rounds at 5 % alone
     for cell in cells:
         percent = int(cell.places[0][1].rstrip(" %"))
         assert cell.config.train_limit == round(16.4 * percent)
@@ -53,6 +53,18 @@ def test_semisupervised_methods_share_labels_steps_and_network():
         assert cell.config.model.blocks == ((2, 5, 5) if cell.name.startswith("larg") else (2, 2, 2))
     students = {cell.name: cell.teacher for cell in cells if cell.teacher}
     assert students["pseudo-5-s1"] == "supervised-5-s1" and students["distilled-20-s2"] == "larger-20-s2"
+
+
+def test_the_faces_whose_labels_are_withheld_need_no_other_set():
+    cells = [cell for cell in grid("semisupervised", Source("x.npz", 1_640)) if cell.config.uses_unlabelled]
+    assert {cell.name.partition("-5-")[0] for cell in cells if "-5-" in cell.name} == {
+        "pseudo-own",
+        "largest-taught",
+        "distilled-twice",
+    }
+    assert {(cell.config.unlabelled, cell.config.unlabelled_limit) for cell in cells} == {("x.npz", None)}
+    assert {cell.views for cell in cells if cell.name.startswith("pseudo")} == {1}
+    assert {cell.views for cell in cells if not cell.name.startswith("pseudo")} == {8}
 
 
 def test_a_chosen_cell_brings_its_teachers_and_theirs():

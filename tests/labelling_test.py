@@ -10,7 +10,7 @@ import tiny
 from lapjax import data, geometry, heatmaps, labelling
 from lapjax.checkpoints import Run
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import Predictions, heatmap_logits
+from lapjax.evaluate import Predictions, heatmap_logits, predict
 from lapjax.schemes import SCHEMES
 
 
@@ -27,7 +27,8 @@ def says(monkeypatch, faces, points, scale):
     enlarged = geometry.linear_scale(to_image)
     answers = iter(zip(points, scale, strict=True))
 
-    def predict(model, variables, asked):
+    def predict(model, variables, asked, *, change):
+        assert change is None
         assert asked.landmarks.shape[1] == tiny.EYES.count and asked.scale is None
         point, b = next(answers)
         # One input px is half an image px here.
@@ -108,8 +109,31 @@ def test_encoded_faces_of_another_scheme_and_back_from_a_pack(tmp_path, run):
     assert (back.scale > 0).all() and back.scheme == tiny.EYES
 
 
+def test_more_views_are_more_models(monkeypatch, run):
+    faces = tiny.faces(3, scheme="none")
+    asked = []
+
+    def noted(model, variables, faces, *, change):
+        asked.append(change)
+        return predict(model, variables, faces, change=change)
+
+    monkeypatch.setattr(labelling, "predict", noted)
+    found = labelling.label([run], faces, views=4)
+    assert asked[0] is None and len(asked) == 4
+    points, to_chip = [], faces.image_to_chip.astype(np.float64)
+    for change in asked:
+        guess = predict(run.config.model, run.variables, faces, change=change)
+        points.append(geometry.apply(to_chip, guess.points))
+    assert np.ptp(points, axis=0).min() > 0  # every view is another
+    np.testing.assert_allclose(found.landmarks, np.mean(points, axis=0), rtol=1e-5)
+    plain = labelling.label([run], faces)
+    np.testing.assert_allclose(plain.landmarks, points[0], rtol=1e-5)
+
+
 def test_bad_requests(run):
     faces = tiny.faces(2, scheme="none")
+    with pytest.raises(LapjaxError, match="views 0 must be at least 1"):
+        labelling.label([run], faces, views=0)
     with pytest.raises(LapjaxError, match="name one or more run"):
         labelling.label([], faces)
     with pytest.raises(LapjaxError, match="different schemes, eyes and five"):
