@@ -89,7 +89,11 @@ def choose(cells: list[Cell], only: str | None) -> list[Cell]:
         name for name, cell in known.items() if (fnmatch.fnmatchcase(name, only) if only else not cell.extra)
     ]
     if not wanted:
-        raise LapjaxError(f"no cell is called {only}: there are {', '.join(known)}")
+        kinds = list(dict.fromkeys(name.rpartition("-s")[0] for name in known))
+        hint = nearest(str(only).rpartition("-s")[0], kinds, form="did you mean {!r} with a seed? ")
+        raise LapjaxError(
+            f"no cell is called {only}: {hint}there are {', '.join(kinds)}, each with its seed, such as {cells[0].name}"
+        )
     for cell in reversed(cells):  # students come after their teachers, who may have teachers
         if cell.name in wanted and cell.teacher:
             wanted.append(cell.teacher)
