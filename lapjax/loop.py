@@ -104,7 +104,6 @@ class Loop:
                 self.fresh = game.start_from(self.fresh, start)
             except LapjaxError as error:
                 raise LapjaxError(f"cannot start from {config.start}: {error}") from error
-        self.compiled: set[tuple] = set()
         self.labelled = data.source(faces.labelled, config.batch_size, config.seed, put=placement.put)
         self.unlabelled = None
         if faces.unlabelled:
@@ -127,8 +126,13 @@ class Loop:
 
         self.heldout_accuracy = heldout_accuracy
 
-    def run(self, asked: Callable[[int], int | None]) -> Generator[Steps, tuple[game.State, dict], Outcome]:
-        """Asks for steps, until it is done or `asked`, before each time, gives a signal's number."""
+    def run(
+        self, asked: Callable[[int], int | None]
+    ) -> Generator[Steps, tuple[game.State, dict, bool], Outcome]:
+        """Asks for steps, until it is done or `asked`, before each time, gives a signal's number.
+
+        It is sent the state after them, what was measured, and whether their program had to be compiled.
+        """
         state = self._begin()
         self.saved = step = int(state.step)
         state = self.placement.put(state)
@@ -145,9 +149,8 @@ class Loop:
             steps = self._next(state, step)
             ready = time.perf_counter()
             self.outside += ready - before
-            state, measured = yield steps
-            if steps.kind not in self.compiled:  # compiling is no part of the rate
-                self.compiled.add(steps.kind)
+            state, measured, compiled = yield steps
+            if compiled:  # which is no part of the rate
                 self.mark += time.perf_counter() - ready
             step += steps.count
             window.append((step, measured))
@@ -328,9 +331,10 @@ def run(loops: Sequence[Loop], asked: Callable[[int], int | None]) -> list[Outco
         if outcomes:
             return outcomes
         kind = wanted[0].kind
-        if kind not in programs:
+        new = kind not in programs
+        if new:
             programs[kind] = _compile(loops, *kind)
-        results = programs[kind](wanted)
+        results = [(*result, new) for result in programs[kind](wanted)]
 
 
 def _compile(loops: Sequence[Loop], count: int, plays: bool, measure: bool) -> Callable[[list[Steps]], list]:
