@@ -1,5 +1,6 @@
 """Curves about errors and confidence, several models over one another; the style is that of `plots`."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ from lapjax.plots import COLUMN, CYCLE, DASHES, styled
 
 __all__ = ["failures", "intervals", "reliability", "sparsification", "stress", "sweeps"]
 
+# Their number has no factor in common with that of the colours: no two of the first 35 methods look alike.
+_MARKERS = "os^Dv"
 _CHANCE = {"color": "#999999", "linewidth": 0.8, "linestyle": ":", "zorder": 1}
 
 
@@ -116,6 +119,8 @@ def stress(ax, limits, nme: Mapping[str, Sequence[float]], *, what: str) -> None
 def sweeps(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], *, what: str = "", log: bool):
     """A figure of NME against a setting, a panel each: the means of the seeds, and as bars their extremes.
 
+    Methods are drawn a little beside one another, so that their bars can be told apart.
+
     Args:
       panels: NME in percent of each seed, by the setting, by the name of the method ("" for no legend), by the panel.
       what: the setting is, with its unit, where the panels are titled; else their names say it.
@@ -126,21 +131,34 @@ def sweeps(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], 
     figure = Figure(figsize=(COLUMN, 3.2), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for ax, (name, found) in zip(axes, panels.items(), strict=True):
-        for method, series, style in _styles(found):
-            places = sorted(series)
-            means = np.array([np.mean(series[at]) for at in places])
-            low, high = (np.array([end(series[at]) for at in places]) for end in (min, max))
-            ax.plot(places, means, marker="o", markersize=3, **style | {"label": method or "_"})
+        ticks = sorted({at for series in found.values() for at in series})
+        for i, (method, series, style) in enumerate(_styles(found)):
+            settings = sorted(series)
+            means = np.array([np.mean(series[at]) for at in settings])
+            low, high = (np.array([end(series[at]) for at in settings]) for end in (min, max))
+            aside = 0.008 * (i - (len(found) - 1) / 2)
+            places = _aside(settings, ticks[0], ticks[-1], aside, log)
+            label = textwrap.fill(method, 32) or "_"
+            marker = {"marker": _MARKERS[i % len(_MARKERS)], "markersize": 3.5, "label": label}
+            ax.plot(places, means, **style | marker)
             if (high > low).any():
                 bars = means - low, high - means
                 ax.errorbar(places, means, bars, fmt="none", ecolor=style["color"], capsize=2, linewidth=0.8)
-        ticks = sorted({at for series in found.values() for at in series})
         if log:
             ax.set_xscale("log")
         ax.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
         ax.minorticks_off()
         ax.set(xlabel=what or name, title=name if what else "")
-        if any(found):
+        if any(found) and len(found) <= 6:
             ax.legend()
+        elif any(found):
+            ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     axes[0].set_ylabel("NME (%)")
     return figure
+
+
+def _aside(values, low, high, share, log):
+    """Values moved along their axis by a share of its extent."""
+    if log:
+        return [value * (high / low) ** share for value in values]
+    return [value + (high - low) * share for value in values]

@@ -1,4 +1,4 @@
-"""Charts of confidence: what they draw, read back from the axes."""
+"""Charts of confidence and of sweeps: what they draw, read back from the axes."""
 
 import numpy as np
 import pytest
@@ -51,3 +51,19 @@ def test_stress_names_what_grows(ax):
     charts.stress(ax, [0, 10], {"a": [3.5, 4.0]}, what="shift (%)")
     assert (ax.get_xlabel(), ax.get_ylim()[0]) == ("shift (%)", 0)
     np.testing.assert_allclose(curves(ax)["a"], [[0, 10], [3.5, 4.0]])
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_methods_of_a_sweep_can_be_told_apart(log):
+    found = {f"method {i}": {5.0: [4.0, 6.0], 100.0: [3.0]} for i in range(20)}
+    (ax,) = charts.sweeps({"": found}, what="labels (%)", log=log).axes
+    lines = [line for line in ax.get_lines() if line.get_marker() in "os^Dv"]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(found)
+    starts, ends = zip(*(line.get_xdata() for line in lines), strict=True)
+    assert len(set(starts)) == len(found) and max(starts) < min(ends)
+    middle = (lambda xs: np.exp(np.mean(np.log(xs)))) if log else np.mean
+    assert middle(starts) == pytest.approx(5) and middle(ends) == pytest.approx(100)
+    assert all(line.get_ydata().tolist() == [5, 3] for line in lines)
+    ax.figure.draw_without_rendering()
+    legend = ax.get_legend()
+    assert len(legend.get_texts()) == len(found) and not legend.get_window_extent().overlaps(ax.bbox)
