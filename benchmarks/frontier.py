@@ -1,7 +1,7 @@
 """Error, bytes, parameters, multiplications and milliseconds of everything that runs here: ours at every size and
 precision, the poster's network, and peers, in one run.
 
-    python benchmarks/frontier.py runs/face-68-s1 runs/poster-1_4-laplacekl-s0 --data-dir DIR --photographs ~/300w
+    python benchmarks/frontier.py runs/face-68-taught-s0 runs/poster-1_4-laplacekl-s0 --data-dir DIR --photographs ~/300w
 
     python benchmarks/frontier.py --table          # writes the README's table and docs/frontier.png from the record
 
