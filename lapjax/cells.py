@@ -11,7 +11,7 @@ from lapjax.card import commit
 from lapjax.checkpoints import Run, load_run, saved_step
 from lapjax.config import Config, override, to_dict
 from lapjax.evaluate import config_conditions, match
-from lapjax.grids import Cell, Source
+from lapjax.grids import Cell
 from lapjax.labelling import label
 from lapjax.networks import parameter_count
 from lapjax.records import Place, machine
@@ -46,14 +46,11 @@ def ready(cells: Sequence[Cell], first: Cell, place: Place) -> list[Cell]:
     return [cell for cell in cells if waits(cell) and saved_step(place.folder / cell.name) == step]
 
 
-def train_cells(
-    cells: Sequence[Cell], source: Source, place: Place, *, deadline: float | None, report, read
-) -> int | None:
+def train_cells(cells: Sequence[Cell], place: Place, *, deadline: float | None, report, read) -> int | None:
     """Trains a cell, or several at once, or goes on with them, and keeps their records.
 
     Args:
       cells: one, or `companions`.
-      source: the faces of the experiment.
       place: where it lies.
       deadline: the `time.monotonic` at which they are to be saved and left.
       report: called with every line to say.
@@ -74,7 +71,7 @@ def train_cells(
         return signal.SIGALRM if deadline is not None and time.monotonic() > deadline else None
 
     outcomes = train_together(
-        [_taught(cell, source, place) for cell in cells],
+        [_taught(cell, place) for cell in cells],
         directories,
         resume=True,
         data_dir=place.data_dir,
@@ -95,7 +92,7 @@ def _told(cell: Cell, place: Place):
     return place.folder / f"{cell.name}.told.npz"
 
 
-def _taught(cell: Cell, source: Source, place: Place) -> Config:
+def _taught(cell: Cell, place: Place) -> Config:
     """A cell's configuration, with its teacher's labels in place of the unlabelled faces, if it has one."""
     if cell.teacher is None:
         return cell.config

@@ -149,10 +149,9 @@ def sweeps(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], 
         ax.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
         ax.minorticks_off()
         ax.set(xlabel=what or name, title=name if what else "")
-        if any(found) and len(found) <= 6:
-            ax.legend()
-        elif any(found):
-            ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        if any(found):
+            beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+            ax.legend(**(beside if len(found) > 6 else {}))
     axes[0].set_ylabel("NME (%)")
     return figure
 

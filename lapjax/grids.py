@@ -72,8 +72,7 @@ def grid(experiment: str, source: Source, *, budget: str = "small", seeds: int =
     cells = []
     for seed in range(seeds):
         for cell in EXPERIMENTS[experiment](_Maker(source, budget, seed)):
-            needed = cell.config.unlabelled_limit if cell.config.uses_unlabelled else None
-            if (needed or 0) <= source.faces:
+            if (cell.config.unlabelled_limit or 0) <= source.faces:
                 cells.append(cell)
     return cells
 

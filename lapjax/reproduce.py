@@ -117,7 +117,7 @@ def reproduce(
                     trained += ours
                     names = " ".join(each.name for each in ours)
                     report(f"{names}, {len(cells) - len(left) + len(trained)} of {len(cells)}")
-                    stopped = train_cells(ours, source, place, deadline=deadline, report=report, read=read)
+                    stopped = train_cells(ours, place, deadline=deadline, report=report, read=read)
                 if stopped is not None:
                     break
             # A cell that had to wait for its teacher gets its turn in the next round.
