@@ -18,7 +18,22 @@ from lapjax.records import Place, machine
 from lapjax.scoring import per_image, score
 from lapjax.train import Outcome, train_together
 
-__all__ = ["companions", "errors", "ready", "train_cells"]
+__all__ = ["companions", "errors", "left", "ready", "train_cells", "trained"]
+
+
+def trained(name: str, place: Place, records: dict[str, dict]) -> bool:
+    """Whether a cell has its record and its network here: records are passed on without networks."""
+    return name in records and saved_step(place.folder / name) == records[name]["steps"]
+
+
+def left(cells: Sequence[Cell], place: Place) -> list[Cell]:
+    """Those without a record, and the teachers that they need whose networks are not here."""
+    records = place.read()
+    names = {cell.name for cell in cells if cell.name not in records}
+    for cell in reversed(cells):  # students come after their teachers, who may have teachers
+        if cell.name in names and cell.teacher and not trained(cell.teacher, place, records):
+            names.add(cell.teacher)
+    return [cell for cell in cells if cell.name in names]
 
 
 def companions(cell: Cell, left: list[Cell], together: bool | None) -> list[Cell]:
@@ -35,10 +50,11 @@ def ready(cells: Sequence[Cell], first: Cell, place: Place) -> list[Cell]:
 
     They are not finished, their teachers are, and they stand at its step. Hold their locks.
     """
-    known = place.read()
+    records = place.read()
 
     def waits(cell):
-        return cell.name not in known and (cell.teacher is None or cell.teacher in known)
+        taught = cell.teacher is None or trained(cell.teacher, place, records)
+        return taught and not trained(cell.name, place, records)
 
     if not waits(first):
         return []
@@ -124,7 +140,7 @@ def _keep(cell: Cell, run: Run, outcome: Outcome, place: Place, report, **how) -
         "machine": machine(),
         "config": to_dict(cell.config),
     }
-    place.keep(cell.name, record, {config.validation_split: of_images})
+    place.keep(cell.name, record, {config.validation_split: of_images}, anew=True)
     report(f"{cell.name}: {validation['nme']:.3f} %, {outcome.seconds:.0f} s")
 
 

@@ -43,7 +43,9 @@ def reproduce(
 
     Ctrl-C saves, and the same command goes on; it skips what is done. Started several times it
     shares the work, also between machines that share its folders. RESULTS/EXPERIMENT.json holds the
-    records and RESULTS/EXPERIMENT-SPLIT.csv the error of every image.
+    records and RESULTS/EXPERIMENT-SPLIT.csv the error of every image. Records come without networks:
+    a teacher whose network is not in RUNS is trained again before its student, and only networks
+    that are there can be measured.
 
       lapjax reproduce semisupervised --only '*-5-s0'
       lapjax reproduce semisupervised --show --page docs/experiments.md --figure docs/semi.png

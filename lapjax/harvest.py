@@ -5,7 +5,7 @@ import pathlib
 import shutil
 from collections.abc import Callable
 
-from lapjax.cells import errors
+from lapjax.cells import errors, trained
 from lapjax.checkpoints import load_run
 from lapjax.files import replacing
 from lapjax.records import Place, log_read
@@ -27,15 +27,19 @@ def measure(
     """Measures the finished cells on another split, a test set for one; each reading is logged in test_reads.jsonl first.
 
     Returns:
-      How many were measured; those that have it are left alone.
+      How many were measured; those that have it are left alone, and so are those whose networks are not here.
 
     Raises:
-      LapjaxError: nothing is finished, a run directory is gone, or no such split.
+      LapjaxError: nothing is finished, or no such split.
     """
     place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs), data_dir)
-    count = 0
-    for name, record in place.finished().items():
+    records = place.finished()
+    count, gone = 0, []
+    for name, record in records.items():
         if split in record:
+            continue
+        if not trained(name, place, records):
+            gone.append(name)
             continue
         run = load_run(place.folder / name)
         log_read(place.results / "test_reads.jsonl", name, split=split, by=f"reproduce {experiment}")
@@ -43,6 +47,10 @@ def measure(
         place.keep(name, {split: numbers}, {split: of_images})
         report(f"{name}: {numbers['nme']:.3f} % on {split}")
         count += 1
+    if gone:
+        report(
+            f"{place.folder} lacks {len(gone)} of the networks, not measured on {split}: {', '.join(gone)}"
+        )
     return count
 
 
@@ -63,8 +71,8 @@ def leave(
       budget: as of `reproduce`, likewise `results` and `runs`.
       results: the folder of the records.
       runs: the folder of the run directories.
-      most: files. What the records leave are the networks of the rows with the lowest validation error, of each its
-        best seed, as `weights.write_weights`.
+      most: files. What the records leave are the networks here of the rows with the lowest validation error, of each
+        its best seed, as `weights.write_weights`.
 
     Returns:
       The files.
@@ -81,7 +89,8 @@ def leave(
 
     best: dict[str, str] = {}
     for name in sorted(records, key=error):
-        best.setdefault(str(records[name]["places"]), name)
+        if trained(name, place, records):
+            best.setdefault(str(records[name]["places"]), name)
     files = []
     for name in [*best.values()][: most - len(tables)]:
         run = load_run(place.folder / name)

@@ -70,11 +70,16 @@ class Place:
             )
         return records
 
-    def keep(self, name: str, record: dict, errors: dict[str, dict[str, float]]) -> None:
-        """Adds to a cell's record and puts its errors, by split and image, into their tables; one process at a time."""
+    def keep(
+        self, name: str, record: dict, errors: dict[str, dict[str, float]], *, anew: bool = False
+    ) -> None:
+        """Adds to a cell's record, or makes it anew, and puts its errors, by split and image, into their tables.
+
+        One process at a time.
+        """
         with holding(self.file.with_name(f".{self.file.name}.lock"), wait=True):
             cells = self.read()
-            cells[name] = cells.get(name, {}) | record
+            cells[name] = record if anew else cells.get(name, {}) | record
             content = {"experiment": self.experiment, "budget": self.budget, "cells": cells}
             for split, values in errors.items():
                 _add_column(self.errors_file(split), name, values)

@@ -2,7 +2,8 @@
 
     python -m lapjax.reproduce semisupervised --dataset 300w.npz --unlabelled lfw.npz
 
-trains the cells of `lapjax.grids` that have no record yet, one after the other, and after each writes
+trains the cells of `lapjax.grids` that have no record yet, one after the other, with the teachers that they need and
+whose networks are not here, and after each writes
 
     RESULTS/NAME.json                the records: configuration, seed, errors, seconds, commit, machine
     RESULTS/NAME-SPLIT.csv           the error of every image under every cell
@@ -30,7 +31,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from lapjax import data
-from lapjax.cells import companions, ready, train_cells
+from lapjax.cells import companions, left, ready, train_cells
 from lapjax.cpu import with_huge_pages
 from lapjax.errors import LapjaxError, LapjaxWarning
 from lapjax.files import holding
@@ -106,17 +107,16 @@ def reproduce(
     stopped = None
     with _kept_programs(place.runs / ".compiled"):
         while True:
-            records = place.read()
-            left = [cell for cell in cells if cell.name not in records]
+            todo = left(cells, place)
             trained, held = [], 0
-            for cell in left:
-                with _taking(cell, left, place, together) as ours:
+            for cell in todo:
+                with _taking(cell, todo, place, together) as ours:
                     held += ours is None
                     if not ours:
                         continue
                     trained += ours
                     names = " ".join(each.name for each in ours)
-                    report(f"{names}, {len(cells) - len(left) + len(trained)} of {len(cells)}")
+                    report(f"{names}, {len(cells) - len(todo) + len(trained)} of {len(cells)}")
                     stopped = train_cells(ours, place, deadline=deadline, report=report, read=read)
                 if stopped is not None:
                     break
@@ -129,12 +129,12 @@ def reproduce(
 
 
 @contextlib.contextmanager
-def _taking(cell: Cell, left: list[Cell], place: Place, together: bool | None):
+def _taking(cell: Cell, todo: list[Cell], place: Place, together: bool | None):
     """Holds a cell and its companions: gives those that can be trained now, or None where another process has the cell."""
     with contextlib.ExitStack() as locks:
         held = [
             each
-            for each in companions(cell, left, together)
+            for each in companions(cell, todo, together)
             if locks.enter_context(holding(place.folder / f"{each.name}.lock"))
         ]
         yield ready(held, cell, place) if cell in held else None

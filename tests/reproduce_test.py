@@ -251,6 +251,40 @@ def test_a_test_split_is_read_once_and_logged(finished, tmp_path):
     assert len((tmp_path / "results" / "two-test.csv").read_text().splitlines()) == 7
 
 
+def test_records_come_without_networks(finished, run, tmp_path):
+    """A clone has what was published: who trains a student there trains its teacher again first, once."""
+    shutil.copytree(finished / "results", run.results)
+    published = records(tmp_path)
+    assert run() == reproduce.Progress(2, 2, 0, None) and run.said == []  # nothing is left
+
+    place = Place("two", "small", run.results, tmp_path / "runs", None)
+    where = {"results": run.results, "runs": tmp_path / "runs", "report": run.said.append}
+    assert harvest.measure("two", "test", **where) == 0
+    assert "lacks 2 of the networks, not measured on test: alone-s0, student-s0" in run.said.pop()
+    assert not (run.results / "test_reads.jsonl").exists()
+    out = tmp_path / "out"
+    assert {file.name for file in harvest.leave("two", out, results=run.results, runs=place.runs)} == {
+        "two.json",
+        "two-validation.csv",
+    }
+
+    place.keep("alone-s0", {"test": {"nme": 1.0}}, {})  # of the network that is gone
+    only_alone = {"cells": {"alone-s0": records(tmp_path)["alone-s0"]}}
+    (run.results / "two.json").write_text(json.dumps(only_alone))
+    assert run(minutes=1e-9).stopped == signal.SIGALRM  # before its first step, and goes on
+    assert run() == reproduce.Progress(2, 2, 0, None)
+    assert [line for line in run.said if " of 2" in line] == [
+        "alone-s0, 1 of 2",
+        "alone-s0, 1 of 2",
+        "student-s0, 2 of 2",
+    ]
+    again = records(tmp_path)
+    assert again["alone-s0"]["validation"] == published["alone-s0"]["validation"]
+    assert again["student-s0"]["validation"] == published["student-s0"]["validation"]
+    assert "test" not in again["alone-s0"]
+    assert harvest.measure("two", "test", **where) == 2
+
+
 def test_what_is_taken_from_a_borrowed_machine(finished, tmp_path):
     where = {"results": finished / "results", "runs": finished / "runs"}
     files = harvest.leave("two", tmp_path / "out", most=3, **where)
