@@ -36,12 +36,12 @@ def left(cells: Sequence[Cell], place: Place) -> list[Cell]:
     return [cell for cell in cells if cell.name in names]
 
 
-def companions(cell: Cell, left: list[Cell], together: bool | None) -> list[Cell]:
+def companions(cell: Cell, todo: list[Cell], together: bool | None) -> list[Cell]:
     """A cell and its other seeds, to be trained at once with it, or the cell alone; `together` as of `reproduce`."""
     if together is None:
         alone = jax.device_count() > 1 or jax.default_backend() == "cpu"
         together = cell.config.model.network == "fast" and not alone
-    others = [each for each in left if each.places == cell.places and each != cell]
+    others = [each for each in todo if each.places == cell.places and each != cell]
     return [cell, *others] if together else [cell]
 
 
