@@ -11,7 +11,7 @@ from lapjax.card import commit
 from lapjax.checkpoints import Run, load_run, saved_step
 from lapjax.config import Config, override, to_dict
 from lapjax.evaluate import config_conditions, match
-from lapjax.grids import Cell
+from lapjax.grids import Cell, with_teachers
 from lapjax.labelling import label
 from lapjax.networks import parameter_count
 from lapjax.records import Place, machine
@@ -29,11 +29,8 @@ def trained(name: str, place: Place, records: dict[str, dict]) -> bool:
 def left(cells: Sequence[Cell], place: Place) -> list[Cell]:
     """Those without a record, and the teachers that they need whose networks are not here."""
     records = place.read()
-    names = {cell.name for cell in cells if cell.name not in records}
-    for cell in reversed(cells):  # students come after their teachers, who may have teachers
-        if cell.name in names and cell.teacher and not trained(cell.teacher, place, records):
-            names.add(cell.teacher)
-    return [cell for cell in cells if cell.name in names]
+    names = (cell.name for cell in cells if cell.name not in records)
+    return with_teachers(cells, names, lambda teacher: not trained(teacher, place, records))
 
 
 def companions(cell: Cell, todo: list[Cell], together: bool | None) -> list[Cell]:

@@ -6,13 +6,13 @@ for a fraction of them included. Budgets: "small" for a CPU of two cores, "full"
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from lapjax.config import Config, override
 from lapjax.errors import LapjaxError, nearest
 from lapjax.recipes import WIDTHS, get_recipe
 
-__all__ = ["BUDGETS", "Cell", "EVERYTHING", "EXPERIMENTS", "Source", "choose", "grid"]
+__all__ = ["BUDGETS", "Cell", "EVERYTHING", "EXPERIMENTS", "Source", "choose", "grid", "with_teachers"]
 
 BUDGETS = ("small", "full")
 SEEDS = 3
@@ -93,9 +93,17 @@ def choose(cells: list[Cell], only: str | None) -> list[Cell]:
         raise LapjaxError(
             f"no cell is called {only}: {hint}there are {', '.join(kinds)}, each with its seed, such as {cells[0].name}"
         )
+    return with_teachers(cells, wanted)
+
+
+def with_teachers(
+    cells: Sequence[Cell], names: Iterable[str], needs: Callable[[str], bool] = lambda teacher: True
+) -> list[Cell]:
+    """The cells of these names with their teachers, and theirs, unless `needs` says no to a teacher."""
+    wanted = set(names)
     for cell in reversed(cells):  # students come after their teachers, who may have teachers
-        if cell.name in wanted and cell.teacher:
-            wanted.append(cell.teacher)
+        if cell.name in wanted and cell.teacher and needs(cell.teacher):
+            wanted.add(cell.teacher)
     return [cell for cell in cells if cell.name in wanted]
 
 
