@@ -16,6 +16,8 @@ as in `from lapjax.train import Outcome`.
 """
 
 import importlib
+import importlib.util
+import os
 import sys
 import types
 
@@ -119,3 +121,20 @@ class _Package(types.ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+
+
+def _find_datasets() -> None:
+    """Makes lapjax.datasets importable in a checkout, where its folder lies beside this one and not in it."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    folder = os.path.join(os.path.dirname(here), "datasets")
+    if os.path.isdir(os.path.join(here, "datasets")):  # installed: an ordinary sub-package
+        return
+    name = f"{__name__}.datasets"
+    spec = importlib.util.spec_from_file_location(
+        name, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
+    )
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+
+
+_find_datasets()
