@@ -35,10 +35,10 @@ def main() -> None:
     args = parser.parse_args()
     config = get_recipe(args.recipe)
     load = functools.partial(data.load, data_dir=args.data_dir)
-    faces = load(config.unlabelled, config.unlabelled_split, limit=config.unlabelled_limit)
+    samples = load(config.unlabelled, config.unlabelled_split, limit=config.unlabelled_limit)
     sides = {
         "labelled": (load(config.dataset, config.train_split), load(config.dataset, config.validation_split)),
-        "unlabelled": (faces.take(slice(HELD_OUT, None)), faces.take(slice(HELD_OUT))),
+        "unlabelled": (samples.take(slice(HELD_OUT, None)), samples.take(slice(HELD_OUT))),
     }
     factors = [side[0].meta["chip_factor"] for side in sides.values()]
     players = game.Players(config, LANDMARKS, None, args.steps, *factors)

@@ -29,9 +29,9 @@ from lapjax.evaluate import heatmap_logits, predict
 BATCH = 32
 
 
-def peaks_and_entropies(run, faces) -> tuple[np.ndarray, np.ndarray]:
+def peaks_and_entropies(run, samples) -> tuple[np.ndarray, np.ndarray]:
     """The largest probability of each heatmap and its entropy in nats, (N, K) each."""
-    model, factor = run.config.model, faces.meta["chip_factor"]
+    model, factor = run.config.model, samples.meta["chip_factor"]
 
     @jax.jit
     def look(chips):
@@ -41,14 +41,16 @@ def peaks_and_entropies(run, faces) -> tuple[np.ndarray, np.ndarray]:
         entropy = -(probability * jnp.log(probability + 1e-20)).sum((1, 2))
         return probability.max((1, 2)), entropy
 
-    found = [look(jnp.asarray(np.asarray(faces.images[i : i + BATCH]))) for i in range(0, len(faces), BATCH)]
+    found = [
+        look(jnp.asarray(np.asarray(samples.images[i : i + BATCH]))) for i in range(0, len(samples), BATCH)
+    ]
     return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 
 
-def sources(run, faces, guess) -> dict[str, tuple[np.ndarray, int]]:
+def sources(run, samples, guess) -> dict[str, tuple[np.ndarray, int]]:
     """Name -> an uncertainty (N, K, 2) in place of b, and the stride of the grid to free it of (0: none)."""
-    peak, entropy = peaks_and_entropies(run, faces)
-    spread = stress.move_spread(run.config.model, run.variables, faces)
+    peak, entropy = peaks_and_entropies(run, samples)
+    spread = stress.move_spread(run.config.model, run.variables, samples)
     one = {
         # The side of a square that holds as much: both behave as lengths.
         "heatmap peak": peak**-0.5,
@@ -63,18 +65,18 @@ def sources(run, faces, guess) -> dict[str, tuple[np.ndarray, int]]:
     }
 
 
-def measure(run, calibration_faces, faces, seen, facts) -> dict:
+def measure(run, calibration_faces, samples, seen, facts) -> dict:
     """Source -> its numbers, raw and calibrated, on `faces`, of which `seen` is predicted and `facts` are known."""
     held = predict(run.config.model, run.variables, calibration_faces)
     held_error = metrics.point_errors(held.points, scoring.truth(calibration_faces))
-    visible = faces.visible
-    distances = metrics.normalisers(scoring.truth(faces), faces.box, faces.scheme, visible=visible)
-    unit = distances[metrics.primary_normaliser(faces.scheme)][:, None]
-    covered, hidden = stress.cover(faces)
+    visible = samples.visible
+    distances = metrics.normalisers(scoring.truth(samples), samples.box, samples.scheme, visible=visible)
+    unit = distances[metrics.primary_normaliser(samples.scheme)][:, None]
+    covered, hidden = stress.cover(samples)
     under = predict(run.config.model, run.variables, covered)
     held_sources, seen_sources, covered_sources = (
         sources(run, part, guess)
-        for part, guess in ((calibration_faces, held), (faces, seen), (covered, under))
+        for part, guess in ((calibration_faces, held), (samples, seen), (covered, under))
     )
     found = {}
     for name, (value, stride) in seen_sources.items():
@@ -83,7 +85,7 @@ def measure(run, calibration_faces, faces, seen, facts) -> dict:
             held_sources[name][0],
             held_error,
             input_to_image=held.input_to_image,
-            scheme=faces.scheme,
+            scheme=samples.scheme,
             stride=stride,
             visible=calibration_faces.visible,
         )
@@ -198,21 +200,21 @@ def main() -> None:
         run = load_run(path)
         if args.split == "common":
             log_read(path.name, by="benchmarks/confidence.py")
-        held, faces = (
+        held, samples = (
             data.load(run.config.dataset, split, data_dir=args.data_dir)
             for split in ("calibration", args.split)
         )
         run = dataclasses.replace(run, calibration=trust.calibrate(run, held))
-        boxes = stress.stressed_nme(run.config.model, run.variables, faces, shift=0.1, scale=0.15)
-        seen = predict(run.config.model, run.variables, faces)
-        facts = trust.points(run, faces, guess=seen)
+        boxes = stress.stressed_nme(run.config.model, run.variables, samples, shift=0.1, scale=0.15)
+        seen = predict(run.config.model, run.variables, samples)
+        facts = trust.points(run, samples, guess=seen)
         plain = facts.nme
         result = {
             "run": path.name,
             "split": args.split,
             "scale_mean": float(seen.scale.mean()),
-            "sources": {} if args.shipped else measure(run, held, faces, seen, facts),
-            "shipped": trust.assess(run, faces, facts=facts),
+            "sources": {} if args.shipped else measure(run, held, samples, seen, facts),
+            "shipped": trust.assess(run, samples, facts=facts),
             "other_boxes": {
                 "shift": 0.1,
                 "scale": 0.15,

@@ -107,7 +107,7 @@ def main() -> None:
         size = localizer.card.model.input_size
         crop = np.full((1, size, size, 3), 100, np.uint8)
         works[name, "network"] = functools.partial(localizer._engine, crop, np.ones(1))
-        works[name, "call"] = lambda at=localizer, faces=calls[name]: locate(at, *next(faces))
+        works[name, "call"] = lambda at=localizer, samples=calls[name]: locate(at, *next(samples))
     spent = in_turn(works, options.repeats)
     for name in localizers:
         files[name] |= {

@@ -177,19 +177,19 @@ def run(name: str, config, args, *, folder: str = "foundation") -> None:
     )
     if not outcome.finished:
         raise SystemExit(f"{name} stopped at step {outcome.step}; run this again to go on")
-    faces = data.load(config.dataset, config.validation_split, data_dir=args.data_dir)
+    samples = data.load(config.dataset, config.validation_split, data_dir=args.data_dir)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, record(directory, faces) | {"training_seconds": round(outcome.seconds)})
+    write_json(file, record(directory, samples) | {"training_seconds": round(outcome.seconds)})
 
 
-def record(directory, faces) -> dict:
+def record(directory, samples) -> dict:
     """A trained run's errors on a split, with its configuration."""
     trained = load_run(directory)
     conditions = config_conditions(trained.config) | {
         "train_faces": trained.info["labelled"],
         "step": trained.step,
     }
-    result = evaluate(trained.config.model, trained.variables, faces, conditions=conditions)
+    result = evaluate(trained.config.model, trained.variables, samples, conditions=conditions)
     return result | {"commit": commit() or "not a checkout"}
 
 

@@ -103,8 +103,8 @@ def measure(args) -> dict:
         change, held = tuned(
             peer,
             validation.images,
-            validation.faces,
-            (training.images, training.faces),
+            validation.samples,
+            (training.images, training.samples),
             lambda points: float(validation.error(points).mean()),
         )
         log_read(kind.name, by="benchmarks/frontier.py")

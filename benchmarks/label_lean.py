@@ -56,18 +56,18 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--json")
     args = parser.parse_args()
-    faces = data.load(args.dataset, "train", data_dir=args.data_dir)
-    scheme = faces.scheme
-    images = np.asarray(faces.images).astype(np.float32).mean(axis=-1)
+    samples = data.load(args.dataset, "train", data_dir=args.data_dir)
+    scheme = samples.scheme
+    images = np.asarray(samples.images).astype(np.float32).mean(axis=-1)
     chosen = [i for i, name in enumerate(scheme.names) if name.endswith(("outer", "inner"))]
-    box = images.shape[1] / faces.meta["chip_factor"]
-    found = {scheme.names[i]: lean(images, faces.landmarks, i, scheme.flip[i]) / box for i in chosen}
+    box = images.shape[1] / samples.meta["chip_factor"]
+    found = {scheme.names[i]: lean(images, samples.landmarks, i, scheme.flip[i]) / box for i in chosen}
     for name, value in found.items():
         print(f"{name:24} {value:+.4f} boxes")
     middle = float(np.median(list(found.values())))
-    print(f"median {middle:+.4f} boxes over {len(faces)} faces")
+    print(f"median {middle:+.4f} boxes over {len(samples)} faces")
     if args.json:
-        result = {"dataset": args.dataset, "images": len(faces), "median": middle, "landmarks": found}
+        result = {"dataset": args.dataset, "images": len(samples), "median": middle, "landmarks": found}
         pathlib.Path(args.json).write_text(json.dumps(result, indent=2) + "\n")
 
 

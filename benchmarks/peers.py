@@ -52,7 +52,7 @@ class Dlib:
         found = self.run(self.prepare(image, box, change))
         return np.array([(point.x, point.y) for point in found.parts()], np.float64)
 
-    def learn(self, images, faces, change):
+    def learn(self, images, samples, change):
         """Its points are 300W's."""
 
     def finish(self, points):
@@ -129,11 +129,11 @@ class MediaPipe:
         )
         return np.asarray(crop), to_image
 
-    def learn(self, images, faces, change):
+    def learn(self, images, samples, change):
         """Ridge regression from the mesh to the 68 points, both in px of the upright crop."""
-        found = [self.points(image, box, change) for image, box in zip(images, faces.box, strict=True)]
+        found = [self.points(image, box, change) for image, box in zip(images, samples.box, strict=True)]
         truth = geometry.apply(
-            geometry.invert(faces.image_to_chip.astype(np.float64)), faces.landmarks.astype(np.float64)
+            geometry.invert(samples.image_to_chip.astype(np.float64)), samples.landmarks.astype(np.float64)
         )
         target = np.stack(
             [
@@ -157,7 +157,7 @@ class MediaPipe:
 PEERS = (Dlib, MediaPipe)
 
 
-def tuned(peer, images, faces, training, error):
+def tuned(peer, images, samples, training, error):
     """The change of the box that gives a peer the lowest `error(points)` on validation faces, and that error.
 
     Args:
@@ -173,7 +173,7 @@ def tuned(peer, images, faces, training, error):
             np.stack(
                 [
                     peer.finish(peer.points(image, box, change))
-                    for image, box in zip(images, faces.box, strict=True)
+                    for image, box in zip(images, samples.box, strict=True)
                 ]
             )
         )

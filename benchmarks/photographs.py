@@ -24,21 +24,21 @@ class Photographs:
 
     def __init__(self, dataset: str, split: str, *, data_dir, folder, limit: int | None = None):
         """`folder` is what the set was prepared from; None takes the chips for the images, as of drawn faces."""
-        self.faces = lapjax.load(dataset, split, data_dir=data_dir, limit=limit)
+        self.samples = lapjax.load(dataset, split, data_dir=data_dir, limit=limit)
         self.images = (
-            list(self.faces.images)
+            list(self.samples.images)
             if folder is None
-            else [read_image(find(pathlib.Path(folder) / stem)) for stem in self.faces.name]
+            else [read_image(find(pathlib.Path(folder) / stem)) for stem in self.samples.name]
         )
 
     def __iter__(self):
         """(image, box) of each face."""
-        return zip(self.images, self.faces.box, strict=True)
+        return zip(self.images, self.samples.box, strict=True)
 
     def error(self, points) -> np.ndarray:
         """NME of each image in percent, for points (N, K, 2) in image px."""
-        faces = self.faces
-        return metrics.image_nme(points, lapjax.truth(faces), faces.visible, faces.box, faces.scheme)
+        samples = self.samples
+        return metrics.image_nme(points, lapjax.truth(samples), samples.visible, samples.box, samples.scheme)
 
 
 def in_turn(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:

@@ -23,11 +23,11 @@ def write_chips(path, data_dir) -> None:
 
     arrays = {}
     for split in ("train", "validation", "common"):
-        faces = lapjax.load("the300w", split, data_dir=data_dir)
-        arrays[f"{split}_images"] = np.round(np.asarray(faces.images) @ [0.299, 0.587, 0.114]).astype(
+        samples = lapjax.load("the300w", split, data_dir=data_dir)
+        arrays[f"{split}_images"] = np.round(np.asarray(samples.images) @ [0.299, 0.587, 0.114]).astype(
             np.uint8
         )
-        arrays[f"{split}_points"] = faces.landmarks
+        arrays[f"{split}_points"] = samples.landmarks
     np.savez_compressed(path, **arrays)
 
 

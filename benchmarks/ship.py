@@ -170,16 +170,16 @@ def _measure(name, cell, args) -> dict:
         log_read(cell, by="benchmarks/ship.py", precision="float16", through="file")
     folder = args.photographs if photographed else None
     taken = Photographs(dataset, test, data_dir=args.data_dir, folder=folder)
-    faces, found = taken.faces, [localizer(image, box=box) for image, box in taken]
+    samples, found = taken.samples, [localizer(image, box=box) for image, box in taken]
     points, radius = np.array([each.points for each in found]), np.array([each.radius for each in found])
     error = taken.error(points)
-    inside = metrics.point_errors(points, lapjax.truth(faces)) <= radius
+    inside = metrics.point_errors(points, lapjax.truth(samples)) <= radius
     return {
         "nme": float(error.mean()),
         "failures_over_8": float(100 * (error > 8).mean()),
-        "radius_holds": float(100 * inside[faces.visible].mean()),
+        "radius_holds": float(100 * inside[samples.visible].mean()),
         "validation_nme": card.parity["nme"]["file"],
-        "images": len(faces),
+        "images": len(samples),
         "split": test,
         "content": content,
     }

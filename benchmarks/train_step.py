@@ -53,6 +53,7 @@ def measure(recipe: str, *, depthwise="ours", bare=False, dtype="float32", torch
     from lapjax import convolutions, data, game, networks, sharding
     from lapjax.config import override
     from lapjax.recipes import get_recipe
+    from lapjax.samples import Samples
     from lapjax.schemes import get_scheme
 
     if depthwise == "grouped":
@@ -66,7 +67,7 @@ def measure(recipe: str, *, depthwise="ours", bare=False, dtype="float32", torch
         config = override(config, augment={"enabled": False})
     random = np.random.default_rng(0)
     count = 256
-    faces = data.Faces(
+    samples = Samples(
         images=random.integers(0, 256, (count, 192, 192, 3), np.uint8),
         landmarks=random.uniform(45, 145, (count, 68, 2)).astype(np.float32),
         visible=np.ones((count, 68), bool),
@@ -84,7 +85,7 @@ def measure(recipe: str, *, depthwise="ours", bare=False, dtype="float32", torch
         },
     )
     placement = sharding.Placement()
-    source = data.source(faces, config.batch_size, 0, put=placement.put)
+    source = data.source(samples, config.batch_size, 0, put=placement.put)
     players = game.Players(config, scheme.count, scheme.flip, 1000, 1.8)
     step = placement.compile(players, source)
     state = placement.put(game.init(jax.random.key(0), players))

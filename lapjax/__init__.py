@@ -31,7 +31,7 @@ _NAMES = {
     "Scheme": "schemes",
     "anonymous": "schemes",
     "get_scheme": "schemes",
-    "Faces": "data",
+    "Samples": "samples",
     "load": "data",
     "prepare": "datasets.prepare",
     "train": "train",

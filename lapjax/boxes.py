@@ -11,29 +11,29 @@ import numpy as np
 
 from lapjax import geometry
 from lapjax.checkpoints import Run
-from lapjax.data import Faces
 from lapjax.evaluate import predict
 from lapjax.files import replacing
+from lapjax.samples import Samples
 
 __all__ = ["find_boxes", "write_boxes"]
 
 
-def find_boxes(run: Run, faces: Faces) -> np.ndarray:
+def find_boxes(run: Run, samples: Samples) -> np.ndarray:
     """The tight boxes (N, 4) of the points that a trained model finds, image px: min x, min y, max x, max y.
 
     Raises:
       LapjaxError: as `evaluate.predict`.
     """
-    points = predict(run.config.model, run.variables, faces).points
+    points = predict(run.config.model, run.variables, samples).points
     return geometry.box_of(points, np.ones(points.shape[:2], bool))
 
 
-def write_boxes(path: str | os.PathLike, faces: Faces, boxes: np.ndarray) -> None:
+def write_boxes(path: str | os.PathLike, samples: Samples, boxes: np.ndarray) -> None:
     """Writes a boxes.csv as `prepare("face_folder", boxes=...)` reads it, beside its place and then renamed.
 
     Args:
       path: of the CSV.
-      faces: N of them, named by their paths.
+      samples: N of them, named by their paths.
       boxes: (N, 4) image px.
 
     Raises:
@@ -45,6 +45,6 @@ def write_boxes(path: str | os.PathLike, faces: Faces, boxes: np.ndarray) -> Non
     ):
         rows = csv.writer(file)
         rows.writerow(["path", "x0", "y0", "x1", "y1"])
-        for name, box in zip(faces.name, boxes, strict=True):
+        for name, box in zip(samples.name, boxes, strict=True):
             # Where one image holds several faces, their names end in the row they came from.
             rows.writerow([str(name).partition("#")[0], *(f"{value:.2f}" for value in box)])

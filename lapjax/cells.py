@@ -113,8 +113,8 @@ def _taught(cell: Cell, place: Place) -> Config:
     if not told.exists():
         config, teacher = cell.config, load_run(place.folder / cell.teacher)
         split, limit = config.unlabelled_split, config.unlabelled_limit
-        faces = data.load(config.unlabelled, split, data_dir=place.data_dir, limit=limit, encoded=True)
-        data.write_pack(told, {"train": label([teacher], faces, views=cell.views)})
+        samples = data.load(config.unlabelled, split, data_dir=place.data_dir, limit=limit, encoded=True)
+        data.write_pack(told, {"train": label([teacher], samples, views=cell.views)})
     return override(cell.config, unlabelled=str(told), unlabelled_split="train")
 
 
@@ -143,8 +143,8 @@ def _keep(cell: Cell, run: Run, outcome: Outcome, place: Place, report, **how) -
 
 def errors(run: Run, split: str, data_dir) -> tuple[dict, dict[str, float]]:
     """The numbers of a run on a split, and the error of every image."""
-    faces = data.load(run.config.dataset, split, data_dir=data_dir)
-    found = match(run.config.model, run.variables, faces, conditions=config_conditions(run.config))
+    samples = data.load(run.config.dataset, split, data_dir=data_dir)
+    found = match(run.config.model, run.variables, samples, conditions=config_conditions(run.config))
     whole = score(found)
     normaliser = whole["conditions"]["normaliser"]
     numbers = {

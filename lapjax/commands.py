@@ -142,14 +142,14 @@ def _write_pack(dataset, place, pack, chip_size, quality, limit) -> None:
     from lapjax import data
 
     with console(stderr=True).status(f"packing {dataset}"):
-        faces = {
+        samples = {
             split: data.load(dataset, split, data_dir=place, limit=limit, encoded=True)
             for split, count in data.splits(dataset, data_dir=place).items()
             if count
         }
-        data.write_pack(pack, faces, chip_size=chip_size, quality=quality)
-    counts = ", ".join(f"{split} {len(part)}" for split, part in faces.items())
-    size = chip_size or next(iter(faces.values())).images.shape[1]
+        data.write_pack(pack, samples, chip_size=chip_size, quality=quality)
+    counts = ", ".join(f"{split} {len(part)}" for split, part in samples.items())
+    size = chip_size or next(iter(samples.values())).images.shape[1]
     print(f"{pack}: {counts}; {size} px chips, {os.path.getsize(pack) / 1e6:.1f} MB")
 
 
@@ -248,9 +248,9 @@ def boxes(
 
     check_place(out, "--out")
     with console(stderr=True).status(f"looking for faces in {dataset}"):
-        faces = data.load(dataset, split, data_dir=data_dir, encoded=True)
-        write_boxes(out, faces, find_boxes(load_run(run), faces))
-    print(f"{out}: {len(faces)} boxes")
+        samples = data.load(dataset, split, data_dir=data_dir, encoded=True)
+        write_boxes(out, samples, find_boxes(load_run(run), samples))
+    print(f"{out}: {len(samples)} boxes")
 
 
 def label(
@@ -290,8 +290,8 @@ def label(
         raise LapjaxError(f"--out {out} must end in .npz: it is a pack")
     with console(stderr=True).status(f"labelling {dataset}"):
         models = [load_run(run) for run in runs]
-        faces = data.load(dataset, split, data_dir=data_dir, limit=limit, encoded=True)
-        found = label_faces(models, faces, views=views)
+        samples = data.load(dataset, split, data_dir=data_dir, limit=limit, encoded=True)
+        found = label_faces(models, samples, views=views)
         data.write_pack(out, {"train": found})
     print(f"{out}: {len(found)} faces, {found.scheme.count} points each")
 

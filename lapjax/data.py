@@ -1,6 +1,6 @@
 """Prepared faces by name, and batches of them as a pure function of the step.
 
-`load` gives the `Faces` of a split. `source` turns them into batches: global position p of the stream is face
+`load` gives the `Samples` of a split. `source` turns them into batches: global position p of the stream is face
 `order(...)[p]`, every epoch a permutation keyed by (seed, epoch), batches running on across the border, so that
 resuming needs the step alone and every host agrees. Two sources deliver the same rows: `Resident` keeps all chips on
 the device and gathers them inside the jitted step, `Streamed` decodes a batch at a time through grain.
@@ -14,12 +14,11 @@ import pathlib
 import numpy as np
 
 from lapjax.errors import LapjaxError
-from lapjax.packs import COLUMNS, EncodedChips, Faces, pack_splits, read_pack, write_pack
+from lapjax.packs import pack_splits, read_pack, write_pack
+from lapjax.samples import COLUMNS, EncodedChips, Samples
 from lapjax.schemes import Scheme, get_scheme
 
 __all__ = [
-    "EncodedChips",
-    "Faces",
     "Resident",
     "Streamed",
     "data_directory",
@@ -62,7 +61,7 @@ def load(
     scheme: Scheme | str | os.PathLike | None = None,
     limit: int | None = None,
     encoded: bool = False,
-) -> Faces:
+) -> Samples:
     """The faces of one split of a pack or of a prepared set; "toy_faces" need not be prepared.
 
     Args:
@@ -80,8 +79,8 @@ def load(
     if limit is not None and limit < 1:
         raise LapjaxError(f"limit {limit} must be at least 1")
     if _is_pack(name):
-        faces = read_pack(name, split, limit=limit, encoded=encoded)
-        return _with_scheme(faces, scheme)
+        samples = read_pack(name, split, limit=limit, encoded=encoded)
+        return _with_scheme(samples, scheme)
     from lapjax.datasets import prepared, toy_faces
 
     place = data_directory(data_dir)
@@ -103,13 +102,13 @@ def _is_drawn(name, place: pathlib.Path) -> bool:
     return str(name) == "toy_faces" and not (place / "toy_faces").is_dir()
 
 
-def _with_scheme(faces: Faces, scheme) -> Faces:
+def _with_scheme(samples: Samples, scheme) -> Samples:
     if scheme is None:
-        return faces
-    return dataclasses.replace(faces, scheme=scheme if isinstance(scheme, Scheme) else get_scheme(scheme))
+        return samples
+    return dataclasses.replace(samples, scheme=scheme if isinstance(scheme, Scheme) else get_scheme(scheme))
 
 
-def _faces(records, split: str, meta: dict, limit: int | None, encoded: bool) -> Faces:
+def _faces(records, split: str, meta: dict, limit: int | None, encoded: bool) -> Samples:
     """The records of `lapjax.datasets` as columns, read once; with `encoded` the chips again when asked for."""
     rows = range(len(records))[:limit]
     if not rows:
@@ -125,7 +124,7 @@ def _faces(records, split: str, meta: dict, limit: int | None, encoded: bool) ->
             images.append(record["image"])
     read = (lambda row: records[row]["image"]) if encoded else images.__getitem__
     chips = EncodedChips(read, np.array(rows, int), meta["chip_size"])
-    return Faces(
+    return Samples(
         images=chips if encoded else np.asarray(chips),
         **{column: np.array(values) for column, values in columns.items()},
         scheme=Scheme.from_dict(meta["scheme"]),
@@ -152,8 +151,8 @@ def order(seed: int, start: int, size: int, *, count: int) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def _check(faces: Faces, batch_size: int, seed: int) -> None:
-    if not len(faces):
+def _check(samples: Samples, batch_size: int, seed: int) -> None:
+    if not len(samples):
         raise LapjaxError("no faces to draw batches from: choose a split that has some")
     if batch_size < 1:
         raise LapjaxError(f"batch_size {batch_size} must be at least 1")
@@ -161,10 +160,10 @@ def _check(faces: Faces, batch_size: int, seed: int) -> None:
         raise LapjaxError(f"seed {seed} must not be negative")
 
 
-def _labels(faces: Faces) -> dict[str, np.ndarray]:
+def _labels(samples: Samples) -> dict[str, np.ndarray]:
     """The columns that training reads."""
-    labels = {"landmarks": faces.landmarks.astype(np.float32), "visible": faces.visible}
-    return labels if faces.scale is None else labels | {"scale": faces.scale.astype(np.float32)}
+    labels = {"landmarks": samples.landmarks.astype(np.float32), "visible": samples.visible}
+    return labels if samples.scale is None else labels | {"scale": samples.scale.astype(np.float32)}
 
 
 def _rows(array, offset, count):
@@ -184,13 +183,13 @@ class Resident:
     device_axes = {"faces": 0, "indices": None}
     """Where `put` added an axis of devices, the axis of each part of what `send` gives (pmap's `in_axes`)."""
 
-    def __init__(self, faces: Faces, batch_size: int, seed: int, *, put=None):
+    def __init__(self, samples: Samples, batch_size: int, seed: int, *, put=None):
         """`put` places the pytree of arrays, by default `jax.device_put`: give one that replicates for a mesh."""
         import jax
 
-        _check(faces, batch_size, seed)
-        self._count, self._batch_size, self._seed = len(faces), batch_size, seed
-        self._faces = (put or jax.device_put)({"images": np.asarray(faces.images), **_labels(faces)})
+        _check(samples, batch_size, seed)
+        self._count, self._batch_size, self._seed = len(samples), batch_size, seed
+        self._faces = (put or jax.device_put)({"images": np.asarray(samples.images), **_labels(samples)})
 
     def send(self, step: int, steps: int = 1) -> dict:
         """What `gather` needs: the device arrays of all N faces and the indices of this step's batch.
@@ -224,20 +223,20 @@ class Streamed:
     device_axes = None
     """As of `Resident`: the whole batch goes to every device."""
 
-    def __init__(self, faces: Faces, batch_size: int, seed: int, *, threads: int = 4, ahead: int = 4):
+    def __init__(self, samples: Samples, batch_size: int, seed: int, *, threads: int = 4, ahead: int = 4):
         try:
             import grain
         except ImportError as error:
             raise LapjaxError(
                 "streaming needs grain: `pip install lapjax[train]`, or keep the chips on the device (resident=True)"
             ) from error
-        _check(faces, batch_size, seed)
-        labels = _labels(faces)
+        _check(samples, batch_size, seed)
+        labels = _labels(samples)
 
         def face(position: int) -> dict:
-            (index,) = order(seed, position, 1, count=len(faces))
+            (index,) = order(seed, position, 1, count=len(samples))
             return {
-                "images": faces.images[int(index)],
+                "images": samples.images[int(index)],
                 **{name: column[index] for name, column in labels.items()},
             }
 
@@ -262,7 +261,7 @@ class Streamed:
 
 
 def source(
-    faces: Faces,
+    samples: Samples,
     batch_size: int,
     seed: int,
     *,
@@ -272,5 +271,5 @@ def source(
 ) -> Resident | Streamed:
     """`Resident` when the decoded chips take at most `limit` bytes, else `Streamed`; `resident` decides by hand."""
     if resident is None:
-        resident = int(np.prod(faces.images.shape)) <= limit
-    return Resident(faces, batch_size, seed, put=put) if resident else Streamed(faces, batch_size, seed)
+        resident = int(np.prod(samples.images.shape)) <= limit
+    return Resident(samples, batch_size, seed, put=put) if resident else Streamed(samples, batch_size, seed)

@@ -11,9 +11,9 @@ import numpy as np
 
 from lapjax import augment, geometry, heatmaps, metrics, scoring
 from lapjax.config import Model
-from lapjax.data import Faces
 from lapjax.errors import LapjaxError, LapjaxWarning
 from lapjax.game import landmark_count, make_generator
+from lapjax.samples import Samples
 
 __all__ = [
     "Predictions",
@@ -65,14 +65,14 @@ def _predictor(model: Model, chip_factor: float):
 
 
 def predict(
-    model: Model, variables, faces: Faces, *, batch_size: int = 64, change: np.ndarray | None = None
+    model: Model, variables, samples: Samples, *, batch_size: int = 64, change: np.ndarray | None = None
 ) -> Predictions:
     """Points and scales of all faces, from their plain central crops.
 
     Args:
       model: what the variables are of.
       variables: {"params", "batch_stats"} of the generator.
-      faces: N of them, with the model's number of landmarks or unlabelled.
+      samples: N of them, with the model's number of landmarks or unlabelled.
       batch_size: faces at a time; the last batch is padded and its padding dropped.
       change: (N, 2, 3), moves each crop by a transform of input px, as another box would; none by default.
 
@@ -81,21 +81,21 @@ def predict(
         crop.
     """
     landmarks = landmark_count(variables)
-    if faces.scheme.count not in (0, landmarks):
+    if samples.scheme.count not in (0, landmarks):
         raise LapjaxError(
-            f"the model has {landmarks} landmarks and {faces.meta.get('dataset', 'the data')} has "
-            f"{faces.scheme.count}: evaluate it on a set of its own scheme"
+            f"the model has {landmarks} landmarks and {samples.meta.get('dataset', 'the data')} has "
+            f"{samples.scheme.count}: evaluate it on a set of its own scheme"
         )
-    check_crop(model, faces)
-    if not len(faces):
+    check_crop(model, samples)
+    if not len(samples):
         raise LapjaxError(
-            f"{faces.meta.get('dataset', 'the data')} has no faces here: choose a split that has some"
+            f"{samples.meta.get('dataset', 'the data')} has no faces here: choose a split that has some"
         )
-    run = _predictor(model, faces.meta["chip_factor"])
+    run = _predictor(model, samples.meta["chip_factor"])
     variables = jax.device_put(variables)
     points, scales = [], []
-    for start in range(0, len(faces), batch_size):
-        chips = np.asarray(faces.images[start : start + batch_size])
+    for start in range(0, len(samples), batch_size):
+        chips = np.asarray(samples.images[start : start + batch_size])
         count = len(chips)
         moves = (
             None if change is None else _padded(np.asarray(change[start : start + batch_size]), batch_size)
@@ -103,7 +103,7 @@ def predict(
         guess = run(variables, _padded(chips, batch_size), moves)
         points.append(np.asarray(guess.points)[:count])
         scales.append(np.asarray(guess.scale)[:count])
-    to_image, input_points = input_to_image(model, faces, change), np.concatenate(points)
+    to_image, input_points = input_to_image(model, samples, change), np.concatenate(points)
     return Predictions(
         geometry.apply(to_image, input_points.astype(np.float64)),
         np.concatenate(scales),
@@ -112,13 +112,13 @@ def predict(
     )
 
 
-def input_to_image(model: Model, faces: Faces, change: np.ndarray | None = None) -> np.ndarray:
+def input_to_image(model: Model, samples: Samples, change: np.ndarray | None = None) -> np.ndarray:
     """The transforms (N, 2, 3) from the input px of the faces' crops, moved by `change`, to image px."""
-    side, factor = faces.images.shape[1], faces.meta["chip_factor"]
+    side, factor = samples.images.shape[1], samples.meta["chip_factor"]
     to_input = np.asarray(augment.crop_matrices(side, factor, model), np.float64)
     if change is not None:
         to_input = geometry.compose(np.asarray(change, np.float64), to_input)
-    return geometry.invert(geometry.compose(to_input, faces.image_to_chip.astype(np.float64)))
+    return geometry.invert(geometry.compose(to_input, samples.image_to_chip.astype(np.float64)))
 
 
 def _padded(rows, size):
@@ -126,22 +126,22 @@ def _padded(rows, size):
     return np.concatenate([rows, np.repeat(rows[-1:], max(0, size - len(rows)), axis=0)])
 
 
-def check_crop(model: Model, faces: Faces) -> None:
-    """Raises LapjaxError when the chips of `faces` show less of the image than the model's crop.
+def check_crop(model: Model, samples: Samples) -> None:
+    """Raises LapjaxError when the chips of `samples` show less of the image than the model's crop.
 
     Warns:
       LapjaxWarning: they show it with fewer pixels than the network's input has.
     """
-    if faces.meta["chip_factor"] < model.crop:
+    if samples.meta["chip_factor"] < model.crop:
         raise LapjaxError(
-            f"the model crops {model.crop} landmark boxes and the chips of {faces.meta.get('dataset', 'this set')} "
-            f"show {faces.meta['chip_factor']}: prepare them with --chip-factor {model.crop} or more"
+            f"the model crops {model.crop} landmark boxes and the chips of {samples.meta.get('dataset', 'this set')} "
+            f"show {samples.meta['chip_factor']}: prepare them with --chip-factor {model.crop} or more"
         )
-    per_box = faces.images.shape[1] / faces.meta["chip_factor"]
+    per_box = samples.images.shape[1] / samples.meta["chip_factor"]
     if per_box * model.crop < 0.95 * model.input_size:
-        enough = math.ceil(model.input_size / model.crop * faces.meta["chip_factor"])
+        enough = math.ceil(model.input_size / model.crop * samples.meta["chip_factor"])
         warnings.warn(
-            f"{faces.meta.get('dataset', 'this set')}: of its chips {per_box * model.crop:.0f} px are stretched to the "
+            f"{samples.meta.get('dataset', 'this set')}: of its chips {per_box * model.crop:.0f} px are stretched to the "
             f"{model.input_size} that the network sees; prepare it with --chip-size {enough} for what it can do",
             LapjaxWarning,
             stacklevel=3,
@@ -151,7 +151,7 @@ def check_crop(model: Model, faces: Faces) -> None:
 def match(
     model: Model,
     variables,
-    faces: Faces,
+    samples: Samples,
     *,
     conditions: dict | None = None,
     guess: Predictions | None = None,
@@ -160,21 +160,21 @@ def match(
 
     Arguments and errors are those of `evaluate`; `guess` is what `predict` gave, where that is known already.
     """
-    guess = predict(model, variables, faces) if guess is None else guess
+    guess = predict(model, variables, samples) if guess is None else guess
     known = {
-        "dataset": faces.meta.get("dataset"),
-        "split": faces.meta.get("split"),
+        "dataset": samples.meta.get("dataset"),
+        "split": samples.meta.get("split"),
         "crop": model.crop,
         "scale_unit": "input px",
     }
     return scoring.Matched(
         prediction=guess.points,
-        truth=scoring.truth(faces),
-        visible=faces.visible,
-        box=faces.box,
-        image=faces.name,
-        subset=faces.subset,
-        scheme=faces.scheme,
+        truth=scoring.truth(samples),
+        visible=samples.visible,
+        box=samples.box,
+        image=samples.name,
+        subset=samples.subset,
+        scheme=samples.scheme,
         scale=guess.scale,
         scale_to_image=guess.input_to_image,
         conditions=known | (conditions or {}),
@@ -184,7 +184,7 @@ def match(
 def evaluate(
     model: Model,
     variables,
-    faces: Faces,
+    samples: Samples,
     *,
     thresholds=metrics.THRESHOLDS,
     conditions: dict | None = None,
@@ -194,14 +194,14 @@ def evaluate(
     Args:
       model: what the variables are of.
       variables: {"params", "batch_stats"} of the generator.
-      faces: of one split.
+      samples: of one split.
       thresholds: of failure rate and AUC, percent.
       conditions: said beside the numbers (run, seed, ...), added to those known here.
 
     Raises:
       LapjaxError: as `predict`.
     """
-    return scoring.score(match(model, variables, faces, conditions=conditions), thresholds=thresholds)
+    return scoring.score(match(model, variables, samples, conditions=conditions), thresholds=thresholds)
 
 
 def config_conditions(config) -> dict:

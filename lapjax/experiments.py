@@ -78,7 +78,7 @@ def reproduce(
             check_place(path, option)
     where = {"budget": budget, "data_dir": data_dir, "results": results, "runs": runs}
     screen = console(stderr=True)
-    faces = {"dataset": dataset, "unlabelled": None if unlabelled == "none" else unlabelled, "seeds": seeds}
+    samples = {"dataset": dataset, "unlabelled": None if unlabelled == "none" else unlabelled, "seeds": seeds}
 
     def say(line):
         screen.print(line, highlight=False, soft_wrap=True)
@@ -88,7 +88,7 @@ def reproduce(
         harvest.measure(experiment, measure, **where, report=say)
     elif not show:
         how = {"only": only, "minutes": minutes, "together": experiments.TOGETHER[together]}
-        progress = experiments.reproduce(experiment, **where, **faces, **how, report=say)
+        progress = experiments.reproduce(experiment, **where, **samples, **how, report=say)
         held = f", {progress.held} in other processes" if progress.held else ""
         print(f"{progress.done} of {progress.cells} cells are done{held}")
         if progress.stopped not in (None, signal.SIGALRM):

@@ -23,10 +23,10 @@ from lapjax import augment, data, engines, geometry, metrics
 from lapjax.calibration import Calibration
 from lapjax.card import Card, describe
 from lapjax.checkpoints import Run, load_run
-from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import check_crop, estimate, input_to_image, predict
 from lapjax.files import replacing
+from lapjax.samples import Samples
 from lapjax.scoring import truth
 
 __all__ = ["FORMATS", "PRECISIONS", "Exported", "default_path", "export"]
@@ -98,12 +98,12 @@ def export(
         )
     path = default_path(source, precision, format) if out is None else pathlib.Path(out)
     card = describe(run, name=name or _name(source), precision=precision, calibrated=calibrated)
-    own, faces = run.config, None
+    own, samples = run.config, None
     if check:
-        faces = data.load(dataset or own.dataset, split or own.validation_split, data_dir=data_dir)
-        if not faces.scheme.count:
+        samples = data.load(dataset or own.dataset, split or own.validation_split, data_dir=data_dir)
+        if not samples.scheme.count:
             raise LapjaxError(
-                f"{faces.meta.get('dataset')} has no points to measure against: choose another --dataset"
+                f"{samples.meta.get('dataset')} has no points to measure against: choose another --dataset"
             )
     if format == "jax":
         content = _jax_file(run, card)
@@ -116,7 +116,7 @@ def export(
             ranges = _ranges(run, card, known)
         content = _onnx_file(run, card, ranges)
     if check:
-        parity = _parity(run, content, str(path), faces)
+        parity = _parity(run, content, str(path), samples)
         if precision == "float32" and not parity["points_px"]["max"] <= _TOLERANCE:
             raise LapjaxError(
                 f"the file's points are up to {parity['points_px']['max']:.3g} px from the network's: nothing was "
@@ -205,12 +205,12 @@ def _archive(parts: dict[str, bytes], card: Card) -> bytes:
     return out.getvalue()
 
 
-def _ranges(run: Run, card: Card, faces: Faces) -> list[tuple[float, float]]:
+def _ranges(run: Run, card: Card, samples: Samples) -> list[tuple[float, float]]:
     """The range of each activation: the extremes within a batch, averaged over batches, as rare ones cost all precision."""
     from lapjax import graph
 
-    check_crop(card.model, faces)
-    some = faces.take(np.unique(np.linspace(0, len(faces) - 1, _RANGE_FACES).astype(int)))
+    check_crop(card.model, samples)
+    some = samples.take(np.unique(np.linspace(0, len(samples) - 1, _RANGE_FACES).astype(int)))
     images = _crops(card, some)
     watched = graph.build(card.model, run.variables, card.scheme.count, watched=True)
     _, engine = engines.open_bytes(_with_card(watched.SerializeToString(), card), "the network")
@@ -221,15 +221,15 @@ def _ranges(run: Run, card: Card, faces: Faces) -> list[tuple[float, float]]:
     return [(float(low), float(high)) for low, high in np.mean(extremes, axis=0)]
 
 
-def _crops(card: Card, faces: Faces) -> np.ndarray:
+def _crops(card: Card, samples: Samples) -> np.ndarray:
     """The faces as the network's input in bytes, (N, S, S, 3)."""
-    cut = jax.jit(functools.partial(augment.crop, model=card.model, chip_factor=faces.meta["chip_factor"]))
+    cut = jax.jit(functools.partial(augment.crop, model=card.model, chip_factor=samples.meta["chip_factor"]))
     images = []
-    for rows in _batches(len(faces)):
-        chips = np.asarray(faces.take(rows).images)
+    for rows in _batches(len(samples)):
+        chips = np.asarray(samples.take(rows).images)
         crops = cut(chips, *augment.no_landmarks(chips))
         images.append(augment.to_bytes(crops.images))
-    return np.concatenate(images)[: len(faces)]
+    return np.concatenate(images)[: len(samples)]
 
 
 def _batches(count: int) -> Iterator[np.ndarray]:
@@ -238,7 +238,7 @@ def _batches(count: int) -> Iterator[np.ndarray]:
         yield np.minimum(np.arange(start, start + _BATCH), count - 1)
 
 
-def _parity(run: Run, content: bytes, name: str, faces: Faces) -> dict:
+def _parity(run: Run, content: bytes, name: str, samples: Samples) -> dict:
     """How far a file is from the network: on the same bytes, and in the error that either makes.
 
     Returns:
@@ -246,18 +246,18 @@ def _parity(run: Run, content: bytes, name: str, faces: Faces) -> dict:
       `evaluate` measures it and of the file; `radius_holds`, the share of points inside theirs, percent, of both.
     """
     card, engine = engines.open_bytes(content, name)
-    guess = predict(card.model, run.variables, faces)
-    images, to_image = _crops(card, faces), input_to_image(card.model, faces)
+    guess = predict(card.model, run.variables, samples)
+    images, to_image = _crops(card, samples), input_to_image(card.model, samples)
     unit = guess.input_to_image
-    box_size = geometry.box_size(faces.box) / unit
+    box_size = geometry.box_size(samples.box) / unit
     say = jax.jit(functools.partial(estimate, card.model))
     parts, ours = [], []
-    for rows in _batches(len(faces)):
+    for rows in _batches(len(samples)):
         parts.append(engine(images[rows], box_size[rows]))
         ours.append(say(run.variables, augment.unit(images[rows])))
-    found = {key: np.concatenate([part[key] for part in parts])[: len(faces)] for key in parts[0]}
-    points, scale = (np.concatenate(column)[: len(faces)] for column in zip(*ours, strict=True))
-    where = truth(faces)
+    found = {key: np.concatenate([part[key] for part in parts])[: len(samples)] for key in parts[0]}
+    points, scale = (np.concatenate(column)[: len(samples)] for column in zip(*ours, strict=True))
+    where = truth(samples)
     placed = geometry.apply(to_image, found["points"].astype(np.float64))
 
     def apart(a, b):
@@ -265,12 +265,12 @@ def _parity(run: Run, content: bytes, name: str, faces: Faces) -> dict:
         return {"max": float(f"{off.max():.3g}"), "mean": float(f"{off.mean():.3g}")}
 
     def nme(prediction):
-        errors = metrics.image_nme(prediction, where, faces.visible, faces.box, faces.scheme)
+        errors = metrics.image_nme(prediction, where, samples.visible, samples.box, samples.scheme)
         return round(float(errors.mean()), 4)
 
     parity = {
-        "data": f"{faces.meta.get('dataset')} {faces.meta.get('split')}",
-        "faces": len(faces),
+        "data": f"{samples.meta.get('dataset')} {samples.meta.get('split')}",
+        "faces": len(samples),
         "points_px": apart(found["points"], points),
         "scale_px": apart(found["scale"], scale),
         "nme": {"network": nme(guess.points), "file": nme(placed)},
@@ -279,7 +279,7 @@ def _parity(run: Run, content: bytes, name: str, faces: Faces) -> dict:
 
         def holds(prediction, radius):
             inside = metrics.point_errors(prediction, where) <= radius * unit[:, None]
-            return round(100 * float(inside[faces.visible].mean()), 2)
+            return round(100 * float(inside[samples.visible].mean()), 2)
 
         said = card.calibration.formula(guess.input_points, guess.scale, box_size)
         parity["radius_holds"] = {

@@ -193,8 +193,8 @@ def _by_faces(found) -> dict:
     for (row, column), values in found.items():
         loss, _, count = row.partition("+D ")
         if loss in ("SAM", "LaplaceKL"):
-            faces = int(count.rstrip("K") or 0) * 1000
-            panels.setdefault(column, {}).setdefault(loss, {})[faces] = list(values.values())
+            samples = int(count.rstrip("K") or 0) * 1000
+            panels.setdefault(column, {}).setdefault(loss, {})[samples] = list(values.values())
     return panels
 
 

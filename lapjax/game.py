@@ -224,7 +224,7 @@ def step(
     )
     count, images = len(crops.images), crops.images
     if unlabelled is not None and config.game.adversary:  # D judges what G makes of images alone
-        faces = augment.augment(
+        samples = augment.augment(
             face_key,
             unlabelled["images"],
             *augment.no_landmarks(unlabelled["images"]),
@@ -232,7 +232,7 @@ def step(
             places=unlabelled_places,
             **shared,
         )
-        images = jnp.concatenate([images, faces.images])
+        images = jnp.concatenate([images, samples.images])
     elif unlabelled is not None:
         chip_factor = players.unlabelled_chip_factor
         rules = semi.Rules(config, players.generator, players.flip, chip_factor, axis, players.teacher)

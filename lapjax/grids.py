@@ -29,12 +29,12 @@ class Source:
     """Faces in its split train."""
     unlabelled: str | None = None
     """Likewise, its split train."""
-    faces: int = 0
+    samples: int = 0
     """Without labels."""
 
 
 # More than anybody has: the grid over it has every cell.
-EVERYTHING = Source("any", 1_000_000, "any", faces=1_000_000)
+EVERYTHING = Source("any", 1_000_000, "any", samples=1_000_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ def grid(experiment: str, source: Source, *, budget: str = "small", seeds: int =
     cells = []
     for seed in range(seeds):
         for cell in EXPERIMENTS[experiment](_Maker(source, budget, seed)):
-            if (cell.config.unlabelled_limit or 0) <= source.faces:
+            if (cell.config.unlabelled_limit or 0) <= source.samples:
                 cells.append(cell)
     return cells
 

@@ -17,17 +17,17 @@ import numpy as np
 
 from lapjax import geometry, heatmaps
 from lapjax.checkpoints import Run
-from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import heatmap_logits, predict
 from lapjax.images import join_terms
 from lapjax.losses import MINIMUM_SCALE
+from lapjax.samples import Samples
 from lapjax.stress import slight_moves
 
 __all__ = ["label", "mean_heatmaps"]
 
 
-def label(runs: Sequence[Run], faces: Faces, *, views: int = 1) -> Faces:
+def label(runs: Sequence[Run], samples: Samples, *, views: int = 1) -> Samples:
     """Faces with the points that trained models find, instead of what labels they have.
 
     A model says Laplace(m_i, b_i) along each axis. The mean point m of all is the label; its scale is the mean absolute
@@ -35,7 +35,7 @@ def label(runs: Sequence[Run], faces: Faces, *, views: int = 1) -> Faces:
 
     Args:
       runs: one or more, of one scheme.
-      faces: any; encoded chips stay encoded.
+      samples: any; encoded chips stay encoded.
       views: how often each model looks at a face, the first time at the plain crop, then at slightly moved ones (data
         distillation, Radosavovic et al., CVPR 2018).
 
@@ -57,17 +57,17 @@ def label(runs: Sequence[Run], faces: Faces, *, views: int = 1) -> Faces:
                 f"the models are of different schemes, {scheme.name} and {run.scheme.name}: label with models of one"
             )
     blank = dataclasses.replace(
-        faces,
-        landmarks=np.zeros((len(faces), scheme.count, 2), np.float32),
-        visible=np.ones((len(faces), scheme.count), bool),
+        samples,
+        landmarks=np.zeros((len(samples), scheme.count, 2), np.float32),
+        visible=np.ones((len(samples), scheme.count), bool),
         scheme=scheme,
         scale=None,
     )
     points, scales = [], []
-    to_chip = faces.image_to_chip.astype(np.float64)
+    to_chip = samples.image_to_chip.astype(np.float64)
     for run in runs:
         model = run.config.model
-        for change in [None, *slight_moves(model, views - 1, len(faces))]:
+        for change in [None, *slight_moves(model, views - 1, len(samples))]:
             guess = predict(model, run.variables, blank, change=change)
             points.append(geometry.apply(to_chip, guess.points))
             enlarged = guess.input_to_image * geometry.linear_scale(to_chip)
@@ -81,10 +81,10 @@ def label(runs: Sequence[Run], faces: Faces, *, views: int = 1) -> Faces:
         landmarks=mean.astype(np.float32),
         scale=scale.mean(axis=(0, -1)).astype(np.float32),
         meta={
-            **faces.meta,
+            **samples.meta,
             "unlabelled": False,
             # What a model was trained on binds its labels, too.
-            "terms": join_terms(faces.meta.get("terms"), *(run.terms for run in runs)),
+            "terms": join_terms(samples.meta.get("terms"), *(run.terms for run in runs)),
         },
     )
 

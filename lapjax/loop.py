@@ -15,9 +15,9 @@ import jax
 import numpy as np
 
 from lapjax import augment, data, game, metrics
-from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import predict
+from lapjax.samples import Samples
 from lapjax.scoring import truth
 from lapjax.sharding import agree, from_first, on_first
 
@@ -45,14 +45,14 @@ class Outcome:
 class Material:
     """The faces of a run."""
 
-    labelled: Faces
-    validation: Faces
-    unlabelled: Faces | None
+    labelled: Samples
+    validation: Samples
+    unlabelled: Samples | None
 
 
-def image_errors(points, faces: Faces) -> np.ndarray:
+def image_errors(points, samples: Samples) -> np.ndarray:
     """The error of each image in percent, by the scheme's first normaliser, for points (N, K, 2) in image px."""
-    return metrics.image_nme(points, truth(faces), faces.visible, faces.box, faces.scheme)
+    return metrics.image_nme(points, truth(samples), samples.visible, samples.box, samples.scheme)
 
 
 class Steps(NamedTuple):
@@ -80,21 +80,21 @@ class Steps(NamedTuple):
 class Loop:
     """One run from its first or its last step to its end; what `train` says, it does."""
 
-    def __init__(self, config, faces: Material, start, teacher, placement, directory, log_every, report):
+    def __init__(self, config, samples: Material, start, teacher, placement, directory, log_every, report):
         """`start`: the variables of a trained network, or None; `teacher`: as of `game.Players`; the rest as `train` has it."""
         self.config, self.placement, self.directory = config, placement, directory
         self.log_every, self.report = log_every, report
-        per_epoch = len(faces.labelled) / config.batch_size
+        per_epoch = len(samples.labelled) / config.batch_size
         self.steps = max(1, math.ceil(config.epochs * per_epoch))
         self.validate_every = max(1, round(config.evaluate_every * per_epoch))
         self.per_epoch = per_epoch
         self.players = game.Players(
             config,
-            faces.labelled.scheme.count,
-            faces.labelled.scheme.flip,
+            samples.labelled.scheme.count,
+            samples.labelled.scheme.flip,
             self.steps,
-            faces.labelled.meta["chip_factor"],
-            faces.unlabelled.meta["chip_factor"] if faces.unlabelled else None,
+            samples.labelled.meta["chip_factor"],
+            samples.unlabelled.meta["chip_factor"] if samples.unlabelled else None,
             placement.axis,
             teacher,
         )
@@ -104,11 +104,11 @@ class Loop:
                 self.fresh = game.start_from(self.fresh, start)
             except LapjaxError as error:
                 raise LapjaxError(f"cannot start from {config.start}: {error}") from error
-        self.labelled = data.source(faces.labelled, config.batch_size, config.seed, put=placement.put)
+        self.labelled = data.source(samples.labelled, config.batch_size, config.seed, put=placement.put)
         self.unlabelled = None
-        if faces.unlabelled:
+        if samples.unlabelled:
             self.unlabelled = data.source(
-                faces.unlabelled, config.unlabelled_batch_size, config.seed + 1, put=placement.put
+                samples.unlabelled, config.unlabelled_batch_size, config.seed + 1, put=placement.put
             )
         sources = [source for source in (self.labelled, self.unlabelled) if source]
         if config.dispatch > 1 and not all(isinstance(source, data.Resident) for source in sources):
@@ -116,7 +116,7 @@ class Loop:
                 f"dispatch {config.dispatch} needs all chips on the device, and these are too many: leave it at 1"
             )
         # The other chips lie on the device now: the host keeps those of the validation split alone.
-        self.validation = faces.validation
+        self.validation = samples.validation
 
         @jax.jit
         def heldout_accuracy(params, chips, landmarks, visible):
@@ -296,12 +296,12 @@ class Loop:
         self.mark, self.mark_step, self.outside = time.perf_counter(), step, 0.0
 
     def _validate(self, host) -> tuple[float, dict]:
-        faces = self.validation
-        guess = predict(self.config.model, host.average, faces)
-        nme = float(image_errors(guess.points, faces).mean())
+        samples = self.validation
+        guess = predict(self.config.model, host.average, samples)
+        nme = float(image_errors(guess.points, samples).mean())
         line = {"nme": nme, "validation_scale": float(guess.scale.mean())}
         if self.config.game.adversary and int(host.step) > self.players.warmup_steps:
-            few = faces.take(slice(self.config.batch_size))
+            few = samples.take(slice(self.config.batch_size))
             share = self.heldout_accuracy(
                 host.discriminator.params, np.asarray(few.images), few.landmarks, few.visible
             )

@@ -88,7 +88,7 @@ def _of_run(run, dataset, split, checkpoint, data_dir, scheme):
     from lapjax.trust import assess, points
 
     trained = load_run(run, which=checkpoint)
-    faces = data.load(
+    samples = data.load(
         dataset or trained.config.dataset,
         split or trained.config.validation_split,
         data_dir=data_dir,
@@ -100,11 +100,11 @@ def _of_run(run, dataset, split, checkpoint, data_dir, scheme):
         "checkpoint": checkpoint,
     }
     model, variables = trained.config.model, trained.variables
-    guess = predict(model, variables, faces)
-    matched = match(model, variables, faces, conditions=conditions, guess=guess)
+    guess = predict(model, variables, samples)
+    matched = match(model, variables, samples, conditions=conditions, guess=guess)
     if trained.calibration is None:
         return matched, {}
-    return matched, {"trust": assess(trained, faces, facts=points(trained, faces, guess=guess))}
+    return matched, {"trust": assess(trained, samples, facts=points(trained, samples, guess=guess))}
 
 
 def _of_file(predictions, truth, dataset, split, checkpoint, data_dir, scheme):
@@ -116,8 +116,8 @@ def _of_file(predictions, truth, dataset, split, checkpoint, data_dir, scheme):
     if (dataset is None) != (split is None) or None not in (truth, dataset):
         raise LapjaxError("the truth of --predictions is --truth FILE, or --dataset NAME with --split NAME")
     if dataset is not None:
-        faces = data.load(dataset, split, data_dir=data_dir, scheme=scheme, encoded=True)
-        return submissions.match(predictions, truth=faces, scheme=faces.scheme)
+        samples = data.load(dataset, split, data_dir=data_dir, scheme=scheme, encoded=True)
+        return submissions.match(predictions, truth=samples, scheme=samples.scheme)
     if scheme is None:
         raise LapjaxError(
             "say with --scheme what the points are: 300w, aflw, wflw, cofw, five or a JSON file"
@@ -258,6 +258,6 @@ def report(
         names = [str(path) for path in runs]
     with console(stderr=True).status(f"looking at {', '.join(names)}"):
         own = load_run(runs[0]).config.dataset if dataset is None else dataset
-        faces = data.load(own, split, data_dir=data_dir, scheme=scheme)
-        write_report(out, write_page(dict(zip(names, runs, strict=True)), faces))
+        samples = data.load(own, split, data_dir=data_dir, scheme=scheme)
+        write_report(out, write_page(dict(zip(names, runs, strict=True)), samples))
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, open it in a browser")

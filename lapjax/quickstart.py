@@ -88,14 +88,14 @@ def _draw_faces(pack: pathlib.Path, console) -> pathlib.Path:
                 return pack
         except LapjaxError:
             pack.unlink()
-    total, drawn, faces = sum(toy_faces.SPLITS[split] for split in splits), 0, {}
+    total, drawn, samples = sum(toy_faces.SPLITS[split] for split in splits), 0, {}
     with counting("drawing faces", console=console) as progress:
         for split in splits:
-            faces[split] = toy_faces.generate(
+            samples[split] = toy_faces.generate(
                 split, progress=lambda done, _, before=drawn: progress(before + done, total)
             )
-            drawn += len(faces[split])
-    data.write_pack(pack, faces)
+            drawn += len(samples[split])
+    data.write_pack(pack, samples)
     return pack
 
 
@@ -129,12 +129,12 @@ def _table(results: dict):
     return table
 
 
-def _draw(path: pathlib.Path, runs: dict, faces) -> pathlib.Path:
+def _draw(path: pathlib.Path, runs: dict, samples) -> pathlib.Path:
     """Four test faces under both losses: points, and the heatmap of one landmark."""
     from lapjax import plots
     from lapjax.views import view
 
-    few = faces.take(np.arange(0, len(faces), max(1, len(faces) // 4))[:4])
+    few = samples.take(np.arange(0, len(samples), max(1, len(samples) // 4))[:4])
     views = {name: view(run, few) for name, run in runs.items()}
     seen = next(iter(views.values()))
     figure = plots.spread_figure(

@@ -12,10 +12,10 @@ import numpy as np
 
 from lapjax import charts, confidence, curves, galleries, metrics, plots, scoring, stress, trust
 from lapjax.checkpoints import Run, load_run
-from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import config_conditions, match, predict
 from lapjax.files import replacing
+from lapjax.samples import Samples
 from lapjax.views import view
 
 __all__ = ["report", "write_report"]
@@ -36,12 +36,12 @@ img { max-width: 100%; display: block; margin: .6rem 0; } p.said { color: #555; 
 """
 
 
-def report(runs: Mapping[str, str | os.PathLike], faces: Faces, *, shown: int = 4) -> str:
+def report(runs: Mapping[str, str | os.PathLike], samples: Samples, *, shown: int = 4) -> str:
     """The page as HTML.
 
     Args:
-      runs: run directories, by the name that the page gives them; all of the scheme of `faces`.
-      faces: labelled, of a split that no run has learned from.
+      runs: run directories, by the name that the page gives them; all of the scheme of `samples`.
+      samples: labelled, of a split that no run has learned from.
       shown: how many faces are drawn.
 
     Raises:
@@ -52,32 +52,32 @@ def report(runs: Mapping[str, str | os.PathLike], faces: Faces, *, shown: int = 
     loaded = {name: load_run(path) for name, path in runs.items()}
     matched, facts = {}, {}
     for name, run in loaded.items():
-        guess = predict(run.config.model, run.variables, faces)
+        guess = predict(run.config.model, run.variables, samples)
         matched[name] = match(
-            run.config.model, run.variables, faces, conditions=config_conditions(run.config), guess=guess
+            run.config.model, run.variables, samples, conditions=config_conditions(run.config), guess=guess
         )
         if run.calibration is not None:
-            facts[name] = trust.points(run, faces, guess=guess)
+            facts[name] = trust.points(run, samples, guess=guess)
     scores = {name: scoring.score(one) for name, one in matched.items()}
-    trusted = {name: trust.assess(loaded[name], faces, facts=known) for name, known in facts.items()}
+    trusted = {name: trust.assess(loaded[name], samples, facts=known) for name, known in facts.items()}
     errors = {
         name: metrics.image_nme(one.prediction, one.truth, one.visible, one.box, one.scheme)
         for name, one in matched.items()
     }
-    few = faces.take(_spread(np.mean(list(errors.values()), axis=0), shown))
+    few = samples.take(_spread(np.mean(list(errors.values()), axis=0), shown))
     views = {name: view(run, few) for name, run in loaded.items()}
     parts = [
-        _head(faces, next(iter(scores.values()))),
+        _head(samples, next(iter(scores.values()))),
         _runs_table(loaded, scores),
         _section("Cumulative errors", _charts([lambda ax: plots.ced(ax, errors)])),
         _section(
             "Points",
-            _picture(galleries.points_figure(views, faces.scheme)),
+            _picture(galleries.points_figure(views, samples.scheme)),
             "Filled: predicted. White: true. Yellow: the miss between them. From the best to the worst faces of the split.",
         ),
         _section(
             "Points with their scale",
-            _picture(galleries.points_figure(views, faces.scheme, truth=False)),
+            _picture(galleries.points_figure(views, samples.scheme, truth=False)),
             "The half-axes of each ellipse are the raw Laplace scales b_x and b_y.",
         ),
         _section(
@@ -86,14 +86,14 @@ def report(runs: Mapping[str, str | os.PathLike], faces: Faces, *, shown: int = 
                 galleries.heatmaps_figure(
                     views,
                     face=len(few) // 2,
-                    chosen=galleries.telling_landmarks(faces.scheme),
-                    names=faces.scheme.names,
+                    chosen=galleries.telling_landmarks(samples.scheme),
+                    names=samples.scheme.names,
                 )
             ),
             "Of one face. Blue: the mean of the map, which is the predicted point. White ring: the true point.",
         ),
-        _trust_section(trusted, facts, faces),
-        _stress_section(loaded, faces, errors),
+        _trust_section(trusted, facts, samples),
+        _stress_section(loaded, samples, errors),
         _section("Training", _picture(curves.training_curves(_logs(runs)))) if _logs(runs) else "",
     ]
     title = ", ".join(map(html.escape, runs))
@@ -119,13 +119,15 @@ def _spread(values, count) -> np.ndarray:
     return order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))]
 
 
-def _head(faces, result) -> str:
+def _head(samples, result) -> str:
     said = result["conditions"]
     terms = (
-        f" Terms of the images: {html.escape(str(faces.meta['terms']))}." if faces.meta.get("terms") else ""
+        f" Terms of the images: {html.escape(str(samples.meta['terms']))}."
+        if samples.meta.get("terms")
+        else ""
     )
     return (
-        f'<p class="said">{html.escape(str(said["dataset"]))}, split {html.escape(str(said["split"]))}, {len(faces)} images; '
+        f'<p class="said">{html.escape(str(said["dataset"]))}, split {html.escape(str(said["split"]))}, {len(samples)} images; '
         f"boxes: {said['box']}; errors in percent of the {said['normaliser'].replace('_', '-')} distance; intervals are "
         f"95 % bootstrap intervals over the images, and hold no difference between trainings.{terms}</p>\n"
     )
@@ -158,13 +160,13 @@ def _runs_table(runs: Mapping[str, Run], scores) -> str:
     return _section("Errors", table)
 
 
-def _trust_section(trusted, facts, faces) -> str:
+def _trust_section(trusted, facts, samples) -> str:
     levels, covered, said, sparse, failed = trust.LEVELS, {}, {}, {}, {}
     for name, known in facts.items():
         covered[name] = trusted[name]["laplace"]["observed"]
-        said[name] = confidence.reliability(known.confidence, known.close, faces.visible)
-        sparse[name] = confidence.sparsification(100 * known.error, 100 * known.doubt, faces.visible)
-        doubt = metrics.visible_mean(known.doubt, faces.visible)
+        said[name] = confidence.reliability(known.confidence, known.close, samples.visible)
+        sparse[name] = confidence.sparsification(100 * known.error, 100 * known.doubt, samples.visible)
+        doubt = metrics.visible_mean(known.doubt, samples.visible)
         failed[name] = (doubt, known.nme > np.quantile(known.nme, 0.9))
     if not trusted:
         said = "None of these runs has a calibration: <code>lapjax calibrate DIR</code> fits one on held-out faces."
@@ -214,11 +216,11 @@ def _trust_section(trusted, facts, faces) -> str:
     return _section("Confidence", _table(heads, rows) + pictures, note)
 
 
-def _stress_section(runs, faces, errors) -> str:
+def _stress_section(runs, samples, errors) -> str:
     def nme(name, run, **limit):
         if not any(limit.values()):  # the true box
             return float(errors[name].mean())
-        return float(stress.stressed_nme(run.config.model, run.variables, faces, draws=1, **limit).mean())
+        return float(stress.stressed_nme(run.config.model, run.variables, samples, draws=1, **limit).mean())
 
     def curve(kind, limits):
         return {name: [nme(name, run, **{kind: limit}) for limit in limits] for name, run in runs.items()}

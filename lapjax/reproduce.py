@@ -98,7 +98,7 @@ def reproduce(
     cells = grid(experiment, source, budget=budget, seeds=seeds)
     if len(cells) < len(every):
         report(
-            f"{len(every) - len(cells)} cells need more than the {source.faces:,} unlabelled faces here: left out"
+            f"{len(every) - len(cells)} cells need more than the {source.samples:,} unlabelled faces here: left out"
         )
     cells = choose(cells, only)
     place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs), data_dir)
@@ -162,11 +162,11 @@ def _source(dataset, unlabelled, data_dir) -> Source:
     labelled = data.splits(dataset, data_dir=data_dir)
     if "train" not in labelled:
         raise LapjaxError(f"{dataset} has no split train: name a labelled set or pack that has one")
-    faces = 0
+    samples = 0
     if unlabelled is not None:
-        faces = data.splits(unlabelled, data_dir=data_dir).get("train", 0)
+        samples = data.splits(unlabelled, data_dir=data_dir).get("train", 0)
     name = None if unlabelled is None else str(unlabelled)
-    return Source(str(dataset), labelled["train"], name, faces=faces)
+    return Source(str(dataset), labelled["train"], name, samples=samples)
 
 
 def main(argv: list[str] | None = None) -> int:

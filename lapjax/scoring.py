@@ -14,9 +14,9 @@ import re
 import numpy as np
 
 from lapjax import geometry, metrics, statistics
-from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.files import replacing
+from lapjax.samples import Samples
 from lapjax.schemes import Scheme
 
 __all__ = [
@@ -62,10 +62,10 @@ class Matched:
     conditions: dict = dataclasses.field(default_factory=dict)
 
 
-def truth(faces: Faces) -> np.ndarray:
-    """The labels of `faces` in image px, (N, K, 2) float64."""
-    to_image = geometry.invert(faces.image_to_chip.astype(np.float64))
-    return geometry.apply(to_image, faces.landmarks.astype(np.float64))
+def truth(samples: Samples) -> np.ndarray:
+    """The labels of `samples` in image px, (N, K, 2) float64."""
+    to_image = geometry.invert(samples.image_to_chip.astype(np.float64))
+    return geometry.apply(to_image, samples.landmarks.astype(np.float64))
 
 
 def score(matched: Matched, *, thresholds=metrics.THRESHOLDS) -> dict:

@@ -59,12 +59,12 @@ def weight(semi: Semi, step, total_steps: int):
     return semi.weight * jnp.exp(-5 * jnp.square(left))
 
 
-def lesson(key: jax.Array, faces: dict, *, rules: Rules, average: Any, places=None) -> Lesson:
+def lesson(key: jax.Array, samples: dict, *, rules: Rules, average: Any, places=None) -> Lesson:
     """The lesson of one step by the configured method.
 
     Args:
       key: of the step.
-      faces: chips of this device, images (b, c, c, 3) uint8; for "labels" also landmarks (b, k, 2) and scale (b, k) in
+      samples: chips of this device, images (b, c, c, 3) uint8; for "labels" also landmarks (b, k, 2) and scale (b, k) in
         chip px, and visible (b, k).
       rules: of the run.
       average: the moving average of G, {"params", "batch_stats"}, which "teacher" asks.
@@ -74,7 +74,7 @@ def lesson(key: jax.Array, faces: dict, *, rules: Rules, average: Any, places=No
     vary = functools.partial(
         augment.augment,
         key,
-        faces["images"],
+        samples["images"],
         model=config.model,
         chip_factor=rules.chip_factor,
         config=config.augment,
@@ -82,11 +82,13 @@ def lesson(key: jax.Array, faces: dict, *, rules: Rules, average: Any, places=No
         places=places,
     )
     if config.semi.method == "labels":
-        return _learn_labels(vary(faces["landmarks"], faces["visible"], label_scale=faces["scale"]), rules)
-    nothing = augment.no_landmarks(faces["images"])
+        return _learn_labels(
+            vary(samples["landmarks"], samples["visible"], label_scale=samples["scale"]), rules
+        )
+    nothing = augment.no_landmarks(samples["images"])
     if config.semi.method == "heatmaps":
         return _learn_heatmaps(vary(*nothing), rules)
-    plain = augment.crop(faces["images"], *nothing, model=config.model, chip_factor=rules.chip_factor)
+    plain = augment.crop(samples["images"], *nothing, model=config.model, chip_factor=rules.chip_factor)
     teach = {"teacher": _follow_teacher, "equivariance": _move_with_image}[config.semi.method]
     return teach(plain, vary(*nothing), rules, average)
 

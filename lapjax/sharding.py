@@ -151,8 +151,8 @@ class Placement:
             def draw(source, sent):
                 return jax.lax.with_sharding_constraint(source.gather(sent, row=row), self._split)
 
-            faces = None if unlabelled is None else draw(unlabelled, sent_unlabelled)
-            return run(state, draw(labelled, sent), faces, seed=seed)
+            samples = None if unlabelled is None else draw(unlabelled, sent_unlabelled)
+            return run(state, draw(labelled, sent), samples, seed=seed)
 
         def on_one(state, sent, sent_unlabelled, seed):
             def draw(source, sent, size):
@@ -161,10 +161,10 @@ class Placement:
                 return source.gather(sent, first, rows), first + jnp.arange(rows)
 
             batch, places = draw(labelled, sent, sizes[0])
-            faces, face_places = (
+            samples, face_places = (
                 (None, None) if unlabelled is None else draw(unlabelled, sent_unlabelled, sizes[1])
             )
-            return run(state, batch, faces, places=places, unlabelled_places=face_places, seed=seed)
+            return run(state, batch, samples, places=places, unlabelled_places=face_places, seed=seed)
 
         if self.kind == "jit":
             return self._jit(_repeated(on_mesh, steps))
@@ -195,9 +195,9 @@ class Placement:
                 pairs = zip(sources, sent, strict=True)
                 return _stack([source.gather(each, row=row) for source, each in pairs])
 
-            faces = None if unlabelled is None else draw(unlabelled, sent_unlabelled)
+            samples = None if unlabelled is None else draw(unlabelled, sent_unlabelled)
             step = jax.vmap(lambda state, own, theirs, seed: run(state, own, theirs, seed=seed))
-            return step(states, draw(labelled, sent), faces, jnp.stack(seeds))
+            return step(states, draw(labelled, sent), samples, jnp.stack(seeds))
 
         repeated = _repeated(on_all, steps)
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from lapjax import geometry, metrics
 from lapjax.config import Model
-from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import predict
+from lapjax.samples import Samples
 from lapjax.scoring import truth
 
 __all__ = ["cover", "move_spread", "moves", "slight_moves", "stressed_nme"]
@@ -59,14 +59,14 @@ def slight_moves(model: Model, draws: int, count: int, *, seed: int = 0) -> np.n
 
 
 def stressed_nme(
-    model: Model, variables, faces: Faces, *, draws: int = 5, seed: int = 0, **limits
+    model: Model, variables, samples: Samples, *, draws: int = 5, seed: int = 0, **limits
 ) -> np.ndarray:
     """NME in percent, (draws, N), by the scheme's first normaliser, of faces seen through boxes from `moves`.
 
     Args:
       model: what the variables are of.
       variables: {"params", "batch_stats"} of the generator.
-      faces: N labelled ones.
+      samples: N labelled ones.
       draws: boxes a face.
       seed: of the boxes.
       **limits: as of `moves`.
@@ -74,27 +74,27 @@ def stressed_nme(
     Raises:
       LapjaxError: as `predict` and `moves`.
     """
-    change = moves(model, draws * len(faces), seed=seed, **limits).reshape(draws, len(faces), 2, 3)
-    where = truth(faces)
+    change = moves(model, draws * len(samples), seed=seed, **limits).reshape(draws, len(samples), 2, 3)
+    where = truth(samples)
     return np.stack(
         [
             metrics.image_nme(
-                predict(model, variables, faces, change=one).points,
+                predict(model, variables, samples, change=one).points,
                 where,
-                faces.visible,
-                faces.box,
-                faces.scheme,
+                samples.visible,
+                samples.box,
+                samples.scheme,
             )
             for one in change
         ]
     )
 
 
-def cover(faces: Faces, *, extent: float = 0.25, seed: int = 0) -> tuple[Faces, np.ndarray]:
+def cover(samples: Samples, *, extent: float = 0.25, seed: int = 0) -> tuple[Samples, np.ndarray]:
     """Lays one grey box over every chip, its centre on a random landmark.
 
     Args:
-      faces: N labelled ones.
+      samples: N labelled ones.
       extent: side of the square, in sides of the landmark box.
       seed: of the landmarks and the greys.
 
@@ -102,26 +102,28 @@ def cover(faces: Faces, *, extent: float = 0.25, seed: int = 0) -> tuple[Faces, 
       The covered faces, and which landmarks lie under the box (N, K) bool.
     """
     random = np.random.default_rng(seed)
-    chips = np.array(faces.images)
-    half = extent / 2 * chips.shape[1] / faces.meta["chip_factor"]
-    hidden = np.zeros(faces.visible.shape, bool)
-    for index, (chip, points, visible) in enumerate(zip(chips, faces.landmarks, faces.visible, strict=True)):
+    chips = np.array(samples.images)
+    half = extent / 2 * chips.shape[1] / samples.meta["chip_factor"]
+    hidden = np.zeros(samples.visible.shape, bool)
+    for index, (chip, points, visible) in enumerate(
+        zip(chips, samples.landmarks, samples.visible, strict=True)
+    ):
         x, y = points[random.choice(np.flatnonzero(visible))]
         rows = slice(max(0, round(y - half)), max(0, round(y + half) + 1))
         columns = slice(max(0, round(x - half)), max(0, round(x + half) + 1))
         chip[rows, columns] = random.integers(0, 256)
         hidden[index] = (np.abs(points - (x, y)) <= half).all(axis=-1) & visible
-    return dataclasses.replace(faces, images=chips), hidden
+    return dataclasses.replace(samples, images=chips), hidden
 
 
-def move_spread(model: Model, variables, faces: Faces, *, draws: int = 4, seed: int = 0) -> np.ndarray:
+def move_spread(model: Model, variables, samples: Samples, *, draws: int = 4, seed: int = 0) -> np.ndarray:
     """How far the points of each face move, (N, K) input px, when its box does by a few percent.
 
     Test-time augmentation as a source of confidence: the root mean square distance of the points from their mean over
     `draws` boxes (`slight_moves`). It costs `draws` predictions.
     """
-    changes = slight_moves(model, draws, len(faces), seed=seed)
-    guesses = [predict(model, variables, faces, change=change) for change in changes]
+    changes = slight_moves(model, draws, len(samples), seed=seed)
+    guesses = [predict(model, variables, samples, change=change) for change in changes]
     points = np.stack([guess.points for guess in guesses])
     spread = np.sqrt(np.square(points - points.mean(axis=0)).sum(axis=-1).mean(axis=0))
     return spread / guesses[0].input_to_image[:, None]

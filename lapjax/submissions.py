@@ -19,8 +19,8 @@ import zipfile
 import numpy as np
 
 from lapjax import geometry, scoring
-from lapjax.data import Faces
 from lapjax.errors import LapjaxError
+from lapjax.samples import Samples
 from lapjax.schemes import SCHEMES, Scheme
 
 __all__ = ["match"]
@@ -30,7 +30,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".pts", ".webp", ".tif", ".tiff")
 
 
 def match(
-    predictions: str | os.PathLike, *, truth: str | os.PathLike | Faces | None = None, scheme: Scheme
+    predictions: str | os.PathLike, *, truth: str | os.PathLike | Samples | None = None, scheme: Scheme
 ) -> scoring.Matched:
     """Reads a file of predictions and matches it with the truth.
 
@@ -50,7 +50,7 @@ def match(
     prediction = _points(predictions, guess, "prediction", scheme)
     images = len(prediction)
     scale, guess_names = _scale(predictions, guess, prediction), _names(predictions, guess, images)
-    if isinstance(truth, Faces):
+    if isinstance(truth, Samples):
         known, place = _labels(truth), f"{truth.meta['dataset']} {truth.meta['split']}"
     elif truth is not None:
         known, place = _read(truth), os.fspath(truth)
@@ -72,7 +72,7 @@ def match(
     elif "subset" in guess:
         subset = _column(predictions, guess, "subset", (images,)).astype(str)[rows]
     conditions = {"predictions": os.fspath(predictions), "truth": place, "matched": how}
-    if isinstance(truth, Faces):
+    if isinstance(truth, Samples):
         conditions |= {"dataset": truth.meta["dataset"], "split": truth.meta["split"]}
     return scoring.Matched(
         prediction=prediction[rows],
@@ -86,14 +86,14 @@ def match(
     )
 
 
-def _labels(faces: Faces) -> dict:
+def _labels(samples: Samples) -> dict:
     """Labelled faces as the keys of a file."""
     return {
-        "ground_truth": np.where(faces.visible[..., None], scoring.truth(faces), 0),
-        "visible": faces.visible,
-        "box": faces.box,
-        "image": faces.name,
-        "subset": faces.subset,
+        "ground_truth": np.where(samples.visible[..., None], scoring.truth(samples), 0),
+        "visible": samples.visible,
+        "box": samples.box,
+        "image": samples.name,
+        "subset": samples.subset,
     }
 
 

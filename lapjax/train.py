@@ -13,12 +13,12 @@ import numpy as np
 from lapjax import augment, data, shipped
 from lapjax.checkpoints import Run, RunDirectory, load_run, saved_step
 from lapjax.config import Config, override
-from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import check_crop
 from lapjax.images import join_terms
 from lapjax.labelling import mean_heatmaps
 from lapjax.loop import Loop, Material, Outcome, image_errors, run
+from lapjax.samples import Samples
 from lapjax.scoring import truth
 from lapjax.sharding import Placement, on_first
 
@@ -39,11 +39,11 @@ def _load(config: Config, data_dir, scheme, read=None) -> Material:
         drawn = drawn and limit is not None
         encoded = drawn or (limit or count) * math.prod(probe.images.shape[1:]) > data.RESIDENT_LIMIT
         first = None if drawn else limit
-        faces = read(name, split, data_dir=data_dir, limit=first, scheme=scheme, encoded=encoded)
+        samples = read(name, split, data_dir=data_dir, limit=first, scheme=scheme, encoded=encoded)
         if drawn:
-            faces = faces.take(data.order(config.seed, 0, count, count=count)[:limit])
-        check_crop(config.model, faces)
-        return faces
+            samples = samples.take(data.order(config.seed, 0, count, count=count)[:limit])
+        check_crop(config.model, samples)
+        return samples
 
     labelled = load(config.dataset, config.train_split, config.train_limit, "train-limit", scheme, drawn=True)
     if not labelled.scheme.count:
@@ -84,7 +84,7 @@ def train(
     log_every: int = 20,
     report: Callable[[dict], None] | None = None,
     stop: Callable[[int], int | None] | None = None,
-    read: Callable[..., Faces] | None = None,
+    read: Callable[..., Samples] | None = None,
 ) -> Outcome:
     """Trains a generator, alone, in the game or with models' labels besides, into a run directory.
 
@@ -131,7 +131,7 @@ def train_together(
     log_every: int = 20,
     report: Callable[[int, dict], None] | None = None,
     stop: Callable[[int], int | None] | None = None,
-    read: Callable[..., Faces] | None = None,
+    read: Callable[..., Samples] | None = None,
 ) -> list[Outcome]:
     """Trains several seeds of a run at once, in one program on one device: a small network leaves most of a GPU idle.
 
@@ -207,27 +207,27 @@ def _prepare(config: Config, out, report, *, data_dir, scheme, log_every, read) 
     placement.check(batch_size=config.batch_size)
     if config.uses_unlabelled:
         placement.check(unlabelled_batch_size=config.unlabelled_batch_size)
-    faces = _load(config, data_dir, scheme, read)
+    samples = _load(config, data_dir, scheme, read)
     start = load_run(config.start) if config.start else None
     teachers = [load_run(name) for name in config.semi.models]
     for name, teacher in zip(config.semi.models, teachers, strict=True):
-        _check_teacher(name, teacher, config, faces.labelled)
+        _check_teacher(name, teacher, config, samples.labelled)
     info = {
-        "labelled": len(faces.labelled),
-        "validation": len(faces.validation),
-        "unlabelled": len(faces.unlabelled) if faces.unlabelled else 0,
-        "chip_size": int(faces.labelled.images.shape[1]),
-        "chip_factor": faces.labelled.meta["chip_factor"],
-        "terms": faces.labelled.meta.get("terms"),
-        "unlabelled_terms": faces.unlabelled.meta.get("terms") if faces.unlabelled else None,
+        "labelled": len(samples.labelled),
+        "validation": len(samples.validation),
+        "unlabelled": len(samples.unlabelled) if samples.unlabelled else 0,
+        "chip_size": int(samples.labelled.images.shape[1]),
+        "chip_factor": samples.labelled.meta["chip_factor"],
+        "terms": samples.labelled.meta.get("terms"),
+        "unlabelled_terms": samples.unlabelled.meta.get("terms") if samples.unlabelled else None,
         "start_terms": start.terms if start else None,
         "teacher_terms": join_terms(*(teacher.terms for teacher in teachers)),
     }
     directory = RunDirectory(out)
-    known = _startable(config, start, faces.labelled) if start else None
+    known = _startable(config, start, samples.labelled) if start else None
     teacher = functools.partial(mean_heatmaps, teachers) if teachers else None
-    loop = Loop(config, faces, known, teacher, placement, directory, log_every, report)
-    return _Prepared(loop, directory, (config, faces.labelled.scheme, info))
+    loop = Loop(config, samples, known, teacher, placement, directory, log_every, report)
+    return _Prepared(loop, directory, (config, samples.labelled.scheme, info))
 
 
 def _run(prepared: Sequence[_Prepared], resume: bool, stop) -> list[Outcome]:
@@ -240,24 +240,24 @@ def _run(prepared: Sequence[_Prepared], resume: bool, stop) -> list[Outcome]:
         return run(loops, lambda step: signals.number or (stop(step) if stop else None))
 
 
-def _startable(config: Config, start: Run, faces: Faces):
+def _startable(config: Config, start: Run, samples: Samples):
     """The variables of the run to start from; of a file, whose batch norms are gone, with those of some faces."""
     if shipped.find(config.start).is_dir():
         return start.variables
     from lapjax.restoring import with_statistics  # needs onnx, which a training without a file need not have
 
-    few = np.asarray(faces.take(slice(64)).images)
+    few = np.asarray(samples.take(slice(64)).images)
     crops = augment.crop(
-        few, *augment.no_landmarks(few), model=config.model, chip_factor=faces.meta["chip_factor"]
+        few, *augment.no_landmarks(few), model=config.model, chip_factor=samples.meta["chip_factor"]
     )
     return with_statistics(start.config.model, start.variables, crops.images)
 
 
-def _check_teacher(name: str, teacher: Run, config: Config, faces: Faces) -> None:
+def _check_teacher(name: str, teacher: Run, config: Config, samples: Samples) -> None:
     """Refuses a model whose heatmaps are not of the same landmarks and cells."""
-    if teacher.scheme != faces.scheme:
+    if teacher.scheme != samples.scheme:
         raise LapjaxError(
-            f"{name} is of the scheme {teacher.scheme.name} and {config.dataset} of {faces.scheme.name}: "
+            f"{name} is of the scheme {teacher.scheme.name} and {config.dataset} of {samples.scheme.name}: "
             "learn the heatmaps of a model of that scheme"
         )
     for field in ("input_size", "crop", "stride"):

@@ -12,9 +12,9 @@ import numpy as np
 from lapjax import confidence, conformal, data, geometry, metrics, statistics
 from lapjax.calibration import Calibrated, Calibration, save_calibration
 from lapjax.checkpoints import CALIBRATION, Run, load_run
-from lapjax.data import Faces
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import Predictions, predict
+from lapjax.samples import Samples
 from lapjax.scoring import truth
 
 __all__ = ["LEVELS", "Points", "assess", "calibrate", "calibrate_run", "calibrated", "points", "rank"]
@@ -22,27 +22,27 @@ __all__ = ["LEVELS", "Points", "assess", "calibrate", "calibrate_run", "calibrat
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
-def calibrate(run: Run, faces: Faces, *, level: float = 0.9, tolerance: float = 0.05) -> Calibration:
+def calibrate(run: Run, samples: Samples, *, level: float = 0.9, tolerance: float = 0.05) -> Calibration:
     """Fits the confidence of a run on faces that neither trained nor chose it; see `conformal.fit`.
 
     Args:
       run: the model.
-      faces: of the calibration split.
+      samples: of the calibration split.
       level: the probability that the radius of a point is to hold.
       tolerance: the error that the confidence is about, over sqrt(w * h) of the box.
 
     Raises:
       LapjaxError: as `evaluate.predict` and `conformal.fit`.
     """
-    guess = predict(run.config.model, run.variables, faces)
+    guess = predict(run.config.model, run.variables, samples)
     return conformal.fit(
         guess.input_points,
         guess.scale,
-        metrics.point_errors(guess.points, truth(faces)),
+        metrics.point_errors(guess.points, truth(samples)),
         input_to_image=guess.input_to_image,
-        scheme=faces.scheme,
+        scheme=samples.scheme,
         stride=run.config.model.stride,
-        visible=faces.visible,
+        visible=samples.visible,
         level=level,
         tolerance=tolerance,
     )
@@ -85,7 +85,7 @@ def calibrate_run(
     return found
 
 
-def calibrated(run: Run, guess: Predictions, faces: Faces) -> Calibrated:
+def calibrated(run: Run, guess: Predictions, samples: Samples) -> Calibrated:
     """The expected error, radius and confidence of predictions, from the run's calibration.
 
     Raises:
@@ -99,7 +99,7 @@ def calibrated(run: Run, guess: Predictions, faces: Faces) -> Calibrated:
         guess.input_points,
         guess.scale,
         input_to_image=guess.input_to_image,
-        box_size=geometry.box_size(faces.box),
+        box_size=geometry.box_size(samples.box),
     )
 
 
@@ -126,22 +126,22 @@ class Points(NamedTuple):
     """(N,) percent."""
 
 
-def points(run: Run, faces: Faces, *, guess: Predictions | None = None) -> Points:
+def points(run: Run, samples: Samples, *, guess: Predictions | None = None) -> Points:
     """The errors of a calibrated run on labelled faces, beside what it said of them.
 
     Args:
       run: calibrated.
-      faces: labelled.
+      samples: labelled.
       guess: the run's predictions of them, where they are known already.
 
     Raises:
       LapjaxError: as `calibrated` and `evaluate.predict`.
     """
-    guess = predict(run.config.model, run.variables, faces) if guess is None else guess
-    said = calibrated(run, guess, faces)
-    where, visible = truth(faces), faces.visible
-    distances = metrics.normalisers(where, faces.box, faces.scheme, visible=visible)
-    unit = distances[metrics.primary_normaliser(faces.scheme)][:, None]
+    guess = predict(run.config.model, run.variables, samples) if guess is None else guess
+    said = calibrated(run, guess, samples)
+    where, visible = truth(samples), samples.visible
+    distances = metrics.normalisers(where, samples.box, samples.scheme, visible=visible)
+    unit = distances[metrics.primary_normaliser(samples.scheme)][:, None]
     error = metrics.point_errors(guess.points, where)
     return Points(
         error=error / unit,
@@ -152,16 +152,16 @@ def points(run: Run, faces: Faces, *, guess: Predictions | None = None) -> Point
         close=error < run.calibration.tolerance * distances["box"][:, None],
         miss=(guess.points - where) / guess.input_to_image[:, None, None],
         scale=guess.scale,
-        nme=metrics.image_nme(guess.points, where, visible, faces.box, faces.scheme),
+        nme=metrics.image_nme(guess.points, where, visible, samples.box, samples.scheme),
     )
 
 
-def assess(run: Run, faces: Faces, *, threshold: float = 8.0, facts: Points | None = None) -> dict:
+def assess(run: Run, samples: Samples, *, threshold: float = 8.0, facts: Points | None = None) -> dict:
     """What a run's confidence is worth on labelled faces, ready for JSON.
 
     Args:
       run: calibrated.
-      faces: neither of its training, validation nor calibration.
+      samples: neither of its training, validation nor calibration.
       threshold: NME in percent above which an image has failed.
       facts: the `points` of both, where they are known already.
 
@@ -177,17 +177,17 @@ def assess(run: Run, faces: Faces, *, threshold: float = 8.0, facts: Points | No
     Raises:
       LapjaxError: as `calibrated` and `evaluate.predict`.
     """
-    facts, visible = points(run, faces) if facts is None else facts, faces.visible
+    facts, visible = points(run, samples) if facts is None else facts, samples.visible
     inside = facts.radius >= facts.error
     return {
-        "images": len(faces),
+        "images": len(samples),
         "radius": {
             "level": run.calibration.level,
             "overall": float(inside[visible].mean()),
             "interval": _share_interval(inside, visible),
             "parts": {
                 name: float(inside[:, list(members)][visible[:, list(members)]].mean())
-                for name, members in faces.scheme.parts
+                for name, members in samples.scheme.parts
                 if visible[:, list(members)].any()
             },
             "mean_percent": float(100 * facts.radius[visible].mean()),

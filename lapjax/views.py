@@ -7,8 +7,8 @@ import numpy as np
 
 from lapjax import augment, geometry, heatmaps, metrics
 from lapjax.checkpoints import Run
-from lapjax.data import Faces
 from lapjax.evaluate import check_crop, heatmap_logits
+from lapjax.samples import Samples
 
 __all__ = ["View", "view"]
 
@@ -32,18 +32,18 @@ class View(NamedTuple):
     """(N,) percent, by the scheme's first normaliser."""
 
 
-def view(run: Run, faces: Faces) -> View:
+def view(run: Run, samples: Samples) -> View:
     """A model's view of labelled faces; all at once, so few of them.
 
     Raises:
       LapjaxError: chips that show less than the model's crop.
     """
     model = run.config.model
-    check_crop(model, faces)
+    check_crop(model, samples)
     crops = augment.crop(
-        *map(jnp.asarray, (np.asarray(faces.images), faces.landmarks, faces.visible)),
+        *map(jnp.asarray, (np.asarray(samples.images), samples.landmarks, samples.visible)),
         model=model,
-        chip_factor=faces.meta["chip_factor"],
+        chip_factor=samples.meta["chip_factor"],
     )
     maps = heatmap_logits(model, run.variables, crops.images)
     guess = heatmaps.estimate(maps, beta=model.beta, stride=model.stride)
@@ -56,5 +56,5 @@ def view(run: Run, faces: Faces) -> View:
         scale=np.asarray(guess.scale),
         probability=np.asarray(heatmaps.softmax(maps, beta=model.beta)),
         # A ratio of lengths: the same in input px as in image px.
-        nme=metrics.image_nme(points, truth, visible, geometry.box_of(truth, visible), faces.scheme),
+        nme=metrics.image_nme(points, truth, visible, geometry.box_of(truth, visible), samples.scheme),
     )

@@ -42,11 +42,11 @@ def noise(count=N, points=3):
     }
 
 
-def random_crops(faces, seed=0, *, config=WILD, flip=FLIP, places=None):
-    places = np.arange(len(faces["chips"])) if places is None else places
+def random_crops(samples, seed=0, *, config=WILD, flip=FLIP, places=None):
+    places = np.arange(len(samples["chips"])) if places is None else places
     return augmented(
         jax.random.key(seed),
-        **faces,
+        **samples,
         model=MODEL,
         chip_factor=FACTOR,
         config=config,
@@ -55,8 +55,8 @@ def random_crops(faces, seed=0, *, config=WILD, flip=FLIP, places=None):
     )
 
 
-def plain(faces, model=MODEL, chip_factor=FACTOR):
-    return augment.crop(*map(jnp.asarray, faces.values()), model=model, chip_factor=chip_factor)
+def plain(samples, model=MODEL, chip_factor=FACTOR):
+    return augment.crop(*map(jnp.asarray, samples.values()), model=model, chip_factor=chip_factor)
 
 
 def centroids(images):
@@ -93,36 +93,36 @@ def test_the_plain_crop_is_the_square_around_the_landmark_box():
 
 
 def test_a_crop_of_the_whole_chip_at_its_own_size_is_the_chip():
-    faces = noise()
-    crops = plain(faces, Model(input_size=CHIP, crop=FACTOR))
-    np.testing.assert_allclose(crops.images, faces["chips"] / 127.5 - 1, atol=1e-5)
-    shown = faces["visible"][..., None]
-    np.testing.assert_allclose(crops.landmarks, np.where(shown, faces["landmarks"], 0), atol=1e-4)
-    np.testing.assert_array_equal(crops.visible, faces["visible"])
+    samples = noise()
+    crops = plain(samples, Model(input_size=CHIP, crop=FACTOR))
+    np.testing.assert_allclose(crops.images, samples["chips"] / 127.5 - 1, atol=1e-5)
+    shown = samples["visible"][..., None]
+    np.testing.assert_allclose(crops.landmarks, np.where(shown, samples["landmarks"], 0), atol=1e-4)
+    np.testing.assert_array_equal(crops.visible, samples["visible"])
 
 
 def test_beyond_the_chip_its_edges_repeat():
-    faces, margin = noise(), CHIP // 2
-    crops = plain(faces, Model(input_size=2 * CHIP, crop=2 * FACTOR))
+    samples, margin = noise(), CHIP // 2
+    crops = plain(samples, Model(input_size=2 * CHIP, crop=2 * FACTOR))
     margins = ((0, 0), (margin, margin), (margin, margin), (0, 0))
-    expected = np.pad(faces["chips"] / 127.5 - 1, margins, mode="edge")
+    expected = np.pad(samples["chips"] / 127.5 - 1, margins, mode="edge")
     np.testing.assert_allclose(crops.images, expected, atol=1e-4)
 
 
 def test_a_crop_between_pixels_is_bilinear():
     # Half the chip's pixels: each lies in the middle of four.
-    faces = noise()
-    crops = plain(faces, Model(input_size=CHIP * 2 // 3, crop=FACTOR * 4 / 3))
-    means = faces["chips"].reshape(N, CHIP // 2, 2, CHIP // 2, 2, 3).mean((2, 4)) / 127.5 - 1
+    samples = noise()
+    crops = plain(samples, Model(input_size=CHIP * 2 // 3, crop=FACTOR * 4 / 3))
+    means = samples["chips"].reshape(N, CHIP // 2, 2, CHIP // 2, 2, 3).mean((2, 4)) / 127.5 - 1
     np.testing.assert_allclose(crops.images[:, 4:-4, 4:-4], means, atol=1e-4)
 
 
 @pytest.mark.parametrize("flip", [None, FLIP])
 def test_drawn_dots_are_where_the_landmarks_say(flip):
-    faces, seen = dots(), set()
+    samples, seen = dots(), set()
     config = Augmentation(**STILL)
     for seed in range(4):
-        crops = random_crops(faces, seed, config=config, flip=flip)
+        crops = random_crops(samples, seed, config=config, flip=flip)
         well_inside = ((crops.landmarks > 5) & (crops.landmarks < SIZE - 6)).all(-1) & crops.visible
         colours = centroids(crops.images)
         mirror = mirrored(crops)
@@ -134,23 +134,23 @@ def test_drawn_dots_are_where_the_landmarks_say(flip):
 
 
 def test_points_go_back_exactly():
-    faces = noise()
+    samples = noise()
     for seed in range(4):
-        crops = random_crops(faces, seed)
+        crops = random_crops(samples, seed)
         back = geometry.apply(geometry.invert(crops.chip_to_input), crops.landmarks)
         mirror = mirrored(crops)[:, None]
-        truth = np.where(mirror[..., None], faces["landmarks"][:, list(FLIP)], faces["landmarks"])
-        labelled = np.where(mirror, faces["visible"][:, list(FLIP)], faces["visible"])
+        truth = np.where(mirror[..., None], samples["landmarks"][:, list(FLIP)], samples["landmarks"])
+        labelled = np.where(mirror, samples["visible"][:, list(FLIP)], samples["visible"])
         assert crops.visible.any() and not (np.asarray(crops.visible) & ~labelled).any()
         np.testing.assert_allclose(np.asarray(back)[crops.visible], truth[crops.visible], atol=1e-3)
 
 
 def test_labels_that_lean_keep_their_side_in_the_mirror():
-    faces, lean = dots(), 0.03
-    faces["landmarks"] = faces["landmarks"] + np.float32([lean * CHIP / FACTOR, 0])
+    samples, lean = dots(), 0.03
+    samples["landmarks"] = samples["landmarks"] + np.float32([lean * CHIP / FACTOR, 0])
     still = {"rotation": 0.0, "scale": 0.0, "shift": 0.0, **STILL}
     for known in (lean, 0.0):
-        crops = random_crops(faces, config=Augmentation(mirror_lean=known, **still))
+        crops = random_crops(samples, config=Augmentation(mirror_lean=known, **still))
         seen = centroids(crops.images)
         order = np.where(mirrored(crops)[:, None], FLIP, np.arange(3))
         offset = np.asarray(crops.landmarks) - np.take_along_axis(seen, order[..., None], axis=1)
@@ -163,54 +163,54 @@ def test_labels_that_lean_keep_their_side_in_the_mirror():
 
 
 def test_points_that_leave_the_crop_are_masked():
-    faces = noise()
+    samples = noise()
     edge = (CHIP - 1) / 2 - CHIP / FACTOR * MODEL.crop / 2  # the crop's left border in chip px
-    faces["visible"][:] = True
-    faces["landmarks"][0] = [[edge + 0.01, 20], [edge - 0.01, 20], [20, CHIP - 1]]
-    crops = plain(faces)
+    samples["visible"][:] = True
+    samples["landmarks"][0] = [[edge + 0.01, 20], [edge - 0.01, 20], [20, CHIP - 1]]
+    crops = plain(samples)
     np.testing.assert_array_equal(crops.visible[0], [True, False, False])
     np.testing.assert_array_equal(crops.landmarks[0, 1:], 0)
     assert crops.landmarks[0, 0, 0] == pytest.approx(-0.5, abs=0.02)
 
 
 def test_missing_landmarks_may_be_nan():
-    faces = noise()
-    hidden = ~faces["visible"]
+    samples = noise()
+    hidden = ~samples["visible"]
     assert hidden.any()
-    poisoned = faces | {"landmarks": np.where(hidden[..., None], np.nan, faces["landmarks"])}
-    chex.assert_trees_all_equal(random_crops(faces), random_crops(poisoned))
-    chex.assert_trees_all_equal(plain(faces), plain(poisoned))
+    poisoned = samples | {"landmarks": np.where(hidden[..., None], np.nan, samples["landmarks"])}
+    chex.assert_trees_all_equal(random_crops(samples), random_crops(poisoned))
+    chex.assert_trees_all_equal(plain(samples), plain(poisoned))
 
 
 def test_without_augmentation_it_is_the_plain_crop():
-    faces = noise()
+    samples = noise()
     chex.assert_trees_all_close(
-        random_crops(faces, config=Augmentation(enabled=False)), plain(faces), atol=1e-6
+        random_crops(samples, config=Augmentation(enabled=False)), plain(samples), atol=1e-6
     )
-    crops, expected = random_crops(faces, config=NOTHING), plain(faces)
+    crops, expected = random_crops(samples, config=NOTHING), plain(samples)
     chex.assert_trees_all_close(crops, expected, atol=1e-4)
 
 
 def test_a_face_is_augmented_by_its_place_in_the_global_batch():
-    faces = noise()
-    whole = random_crops(faces)
+    samples = noise()
+    whole = random_crops(samples)
     order = np.array([3, 1, 5, 0, 4, 2])
-    shuffled = random_crops({name: column[order] for name, column in faces.items()}, places=order)
+    shuffled = random_crops({name: column[order] for name, column in samples.items()}, places=order)
     chex.assert_trees_all_equal(shuffled, jax.tree.map(lambda leaf: leaf[order], whole))
-    shard = random_crops({name: column[2:4] for name, column in faces.items()}, places=np.array([2, 3]))
+    shard = random_crops({name: column[2:4] for name, column in samples.items()}, places=np.array([2, 3]))
     chex.assert_trees_all_close(shard, jax.tree.map(lambda leaf: leaf[2:4], whole), atol=1e-5)
     default = augmented(
-        jax.random.key(0), **faces, model=MODEL, chip_factor=FACTOR, config=WILD, flip=FLIP, places=None
+        jax.random.key(0), **samples, model=MODEL, chip_factor=FACTOR, config=WILD, flip=FLIP, places=None
     )
     chex.assert_trees_all_close(default, whole, atol=1e-5)
 
 
 def test_every_place_and_every_key_has_its_own_augmentation():
-    faces = {name: np.repeat(column[:1], N, axis=0) for name, column in noise().items()}
-    first, second = random_crops(faces, 0), random_crops(faces, 1)
+    samples = {name: np.repeat(column[:1], N, axis=0) for name, column in noise().items()}
+    first, second = random_crops(samples, 0), random_crops(samples, 1)
     matrices = np.concatenate([first.chip_to_input, second.chip_to_input]).reshape(2 * N, -1)
     assert len(np.unique(matrices.round(4), axis=0)) == 2 * N
-    chex.assert_trees_all_equal(first, random_crops(faces, 0))
+    chex.assert_trees_all_equal(first, random_crops(samples, 0))
 
 
 def test_geometry_stays_within_its_limits_and_fills_them():
@@ -244,11 +244,11 @@ def _place(places, config):
 
 
 def test_images_stay_in_range_and_change_with_each_option():
-    faces = noise()
-    still = random_crops(faces, config=NOTHING).images
+    samples = noise()
+    still = random_crops(samples, config=NOTHING).images
     for change in ({"colour": 1.5}, {"grey": 1.0}, {"blur": 1.0}, {"occlusion": 1.0}):
         config = Augmentation(rotation=0.0, scale=0.0, shift=0.0, flip=False, **STILL | change)
-        images = np.asarray(random_crops(faces, config=config).images)
+        images = np.asarray(random_crops(samples, config=config).images)
         assert images.dtype == np.float32
         assert images.min() >= -1 and images.max() <= 1, change
         differs = np.abs(images - np.asarray(still)).max(-1) > 1e-3
@@ -275,12 +275,12 @@ def test_a_grey_image_stays_grey_under_colour_changes():
 
 def test_the_scale_of_labels_grows_with_the_crop_and_swaps_in_the_mirror():
     """What a chip px is in the input, per landmark: each crop's own enlargement, left and right exchanged."""
-    faces = noise()
+    samples = noise()
     sure = np.tile(np.float32([1, 2, 3]), (N, 1))
     config = Augmentation(**STILL)
     crops = augmented(
         jax.random.key(0),
-        **faces,
+        **samples,
         model=MODEL,
         chip_factor=FACTOR,
         config=config,
@@ -295,7 +295,7 @@ def test_the_scale_of_labels_grows_with_the_crop_and_swaps_in_the_mirror():
     assert 0 < mirrored(crops).sum() < N
     plainly = augment.augment(
         jax.random.key(0),
-        *map(jnp.asarray, faces.values()),
+        *map(jnp.asarray, samples.values()),
         model=MODEL,
         chip_factor=FACTOR,
         config=Augmentation(enabled=False),
@@ -303,15 +303,15 @@ def test_the_scale_of_labels_grows_with_the_crop_and_swaps_in_the_mirror():
         label_scale=jnp.asarray(sure),
     )
     np.testing.assert_allclose(plainly.scale, sure * SIZE / (CHIP * MODEL.crop / FACTOR), rtol=1e-5)
-    assert random_crops(faces).scale is None
+    assert random_crops(samples).scale is None
 
 
 def test_unlabelled_faces_have_no_points():
-    faces = noise(points=0)
-    for crops in (random_crops(faces, flip=(1, 0, 2)), plain(faces)):
+    samples = noise(points=0)
+    for crops in (random_crops(samples, flip=(1, 0, 2)), plain(samples)):
         chex.assert_shape(crops.images, (N, SIZE, SIZE, 3))
         chex.assert_shape(crops.landmarks, (N, 0, 2))
         chex.assert_shape(crops.visible, (N, 0))
     # The same images as with labels: what is drawn does not depend on the points.
-    labelled = random_crops(noise() | {"chips": faces["chips"]})
-    chex.assert_trees_all_equal(random_crops(faces).images, labelled.images)
+    labelled = random_crops(noise() | {"chips": samples["chips"]})
+    chex.assert_trees_all_equal(random_crops(samples).images, labelled.images)

@@ -20,20 +20,20 @@ def run(tmp_path):
 
 
 def test_boxes_are_tight_around_the_points_of_unlabelled_faces(run):
-    faces = tiny.faces(3, scheme="none")
-    found = boxes.find_boxes(run, faces)
-    points = predict(run.config.model, run.variables, faces).points
+    samples = tiny.samples(3, scheme="none")
+    found = boxes.find_boxes(run, samples)
+    points = predict(run.config.model, run.variables, samples).points
     assert found.shape == (3, 4)
     np.testing.assert_allclose(found[:, :2], points.min(axis=1))
     np.testing.assert_allclose(found[:, 2:], points.max(axis=1))
 
 
 def test_the_file_reads_back(tmp_path):
-    faces = dataclasses.replace(
-        tiny.faces(3, scheme="none"), name=np.array(["a b.jpg", "deep/two.png#1", "deep/two.png#2"])
+    samples = dataclasses.replace(
+        tiny.samples(3, scheme="none"), name=np.array(["a b.jpg", "deep/two.png#1", "deep/two.png#2"])
     )
     made = np.array([[1.25, 2, 30, 40.5], [0, 0, 5, 6], [-3, 4, 9, 10]])
-    boxes.write_boxes(tmp_path / "boxes.csv", faces, made)
+    boxes.write_boxes(tmp_path / "boxes.csv", samples, made)
     names, back = read_boxes(tmp_path / "boxes.csv")
     assert names == ["a b.jpg", "deep/two.png", "deep/two.png"]
     np.testing.assert_allclose(back, made, atol=0.005)
@@ -41,5 +41,5 @@ def test_the_file_reads_back(tmp_path):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     with pytest.raises(LapjaxError, match="cannot write .*choose another --out"):
-        boxes.write_boxes(tmp_path / "no" / "boxes.csv", tiny.faces(1, scheme="none"), np.zeros((1, 4)))
+        boxes.write_boxes(tmp_path / "no" / "boxes.csv", tiny.samples(1, scheme="none"), np.zeros((1, 4)))
     assert not list(tmp_path.iterdir())

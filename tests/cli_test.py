@@ -233,8 +233,8 @@ def test_prepare_and_pack_toy_faces(monkeypatch, capsys, tmp_path):
     assert data.load("toy_faces", "test").images.shape == (3, 48, 48, 3)
     assert run("prepare toy_faces --pack toy.npz --limit 2 --pack-chip-size 32 --pack-quality 80") == 0
     assert "train 2, validation 2, calibration 2, test 2, unlabelled 2; 32 px" in capsys.readouterr().out
-    faces = data.load("toy.npz", "test")
-    assert faces.images.shape == (2, 32, 32, 3) and faces.meta["quality"] == 80
+    samples = data.load("toy.npz", "test")
+    assert samples.images.shape == (2, 32, 32, 3) and samples.meta["quality"] == 80
 
 
 def test_prepare_a_folder_and_pack_it_at_once(capsys, tmp_path):
@@ -249,12 +249,12 @@ def test_prepare_a_folder_and_pack_it_at_once(capsys, tmp_path):
 
 def test_evaluate_predictions_and_compare_them(monkeypatch, capsys, tmp_path, rng):
     small_toy(monkeypatch)
-    faces = generate("test", 3)
-    truth, names = scoring.truth(faces), faces.name[::-1]
+    samples = generate("test", 3)
+    truth, names = scoring.truth(samples), samples.name[::-1]
     for name, spread in (("good", 0.5), ("bad", 5.0)):
         prediction = truth + rng.normal(0, spread, truth.shape)
         np.savez(f"{name}.npz", prediction=prediction[::-1], image=names, scale=np.full((3, 68), spread))
-    np.savez("truth.npz", ground_truth=truth, image=faces.name)
+    np.savez("truth.npz", ground_truth=truth, image=samples.name)
     assert run("evaluate --predictions good.npz --dataset toy_faces --split test --per-image good.csv") == 0
     out = capsys.readouterr().out
     assert "good.npz against toy_faces test, matched by image name." in out

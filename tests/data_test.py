@@ -12,15 +12,16 @@ from PIL import Image
 from lapjax import data, geometry
 from lapjax.datasets.prepare import prepare
 from lapjax.errors import LapjaxError
+from lapjax.samples import EncodedChips, Samples
 from lapjax.schemes import anonymous
 
 N, SIZE, K, BATCH = 11, 16, 3, 4
 
 
-def faces(count=N, points=K):
+def samples(count=N, points=K):
     """Faces that differ from each other in every column."""
     rng = np.random.default_rng(0)
-    return data.Faces(
+    return Samples(
         images=rng.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8),
         landmarks=rng.uniform(0, SIZE, (count, points, 2)).astype(np.float32),
         visible=rng.random((count, points)) < 0.7,
@@ -63,7 +64,7 @@ def test_order_is_pinned():
 
 
 def test_batches_run_on_across_the_border_of_an_epoch():
-    made = faces()
+    made = samples()
     source = data.Resident(made, BATCH, 7)
     rows = np.concatenate([batch(source, step)["landmarks"] for step in range(N)])
     np.testing.assert_array_equal(rows, made.landmarks[data.order(7, 0, N * BATCH, count=N)])
@@ -71,7 +72,7 @@ def test_batches_run_on_across_the_border_of_an_epoch():
 
 @pytest.mark.parametrize("kind", [data.Resident, data.Streamed])
 def test_a_batch_has_images_landmarks_visible(kind):
-    found = batch(kind(faces(), BATCH, 0), 5)
+    found = batch(kind(samples(), BATCH, 0), 5)
     shapes = {name: (value.shape, value.dtype.name) for name, value in found.items()}
     assert shapes == {
         "images": ((BATCH, SIZE, SIZE, 3), "uint8"),
@@ -82,7 +83,7 @@ def test_a_batch_has_images_landmarks_visible(kind):
 
 @pytest.mark.parametrize("kind", [data.Resident, data.Streamed])
 def test_labels_of_models_bring_their_scale(kind):
-    made = dataclasses.replace(faces(), scale=np.arange(N * K, dtype=np.float32).reshape(N, K))
+    made = dataclasses.replace(samples(), scale=np.arange(N * K, dtype=np.float32).reshape(N, K))
     source = kind(made, BATCH, 0)
     np.testing.assert_array_equal(batch(source, 1)["scale"], made.scale[data.order(0, BATCH, BATCH, count=N)])
 
@@ -90,26 +91,26 @@ def test_labels_of_models_bring_their_scale(kind):
 @pytest.mark.parametrize("points", [0, K])
 @pytest.mark.parametrize("batch_size", [1, BATCH, 2 * N + 3])
 def test_streamed_and_resident_deliver_the_same_rows(points, batch_size):
-    made = faces(points=points)
+    made = samples(points=points)
     resident, streamed = data.Resident(made, batch_size, 5), data.Streamed(made, batch_size, 5)
     for step in [0, 1, 2, 3, 30, 31, 2, 2, 0]:  # in order, ahead, back and again
         assert_same(batch(resident, step), batch(streamed, step))
 
 
 def test_a_set_smaller_than_a_batch_repeats():
-    found = batch(data.Resident(faces(3), 8, 0), 0)
+    found = batch(data.Resident(samples(3), 8, 0), 0)
     assert found["images"].shape[0] == 8
 
 
 def test_another_seed_is_another_order():
-    made = faces()
+    made = samples()
     first, second = batch(data.Resident(made, BATCH, 0), 0), batch(data.Resident(made, BATCH, 1), 0)
     assert not np.array_equal(first["landmarks"], second["landmarks"])
 
 
 @pytest.mark.parametrize("kind", [data.Resident, data.Streamed])
 def test_gather_under_jit_with_a_traced_shard(kind):
-    source = kind(faces(), BATCH, 0)
+    source = kind(samples(), BATCH, 0)
     gather = jax.jit(source.gather, static_argnames="count")
     for step in (0, 4):
         whole = batch(source, step)
@@ -120,7 +121,7 @@ def test_gather_under_jit_with_a_traced_shard(kind):
 
 
 def test_resident_chips_are_sent_to_the_device_once():
-    source = data.Resident(faces(), BATCH, 0)
+    source = data.Resident(samples(), BATCH, 0)
     first, later = source.send(0), source.send(9)
     assert all(
         a is b for a, b in zip(jax.tree.leaves(first["faces"]), jax.tree.leaves(later["faces"]), strict=True)
@@ -130,12 +131,12 @@ def test_resident_chips_are_sent_to_the_device_once():
 
 def test_resident_chips_go_where_they_are_put():
     placed = []
-    data.Resident(faces(), BATCH, 0, put=lambda tree: placed.append(tree) or tree)
+    data.Resident(samples(), BATCH, 0, put=lambda tree: placed.append(tree) or tree)
     assert set(placed[0]) == {"images", "landmarks", "visible"}
 
 
 def test_source_keeps_on_the_device_what_fits():
-    made = faces()
+    made = samples()
     bytes_ = made.images.nbytes
     assert isinstance(data.source(made, BATCH, 0), data.Resident)
     assert isinstance(data.source(made, BATCH, 0, limit=bytes_), data.Resident)
@@ -146,7 +147,7 @@ def test_source_keeps_on_the_device_what_fits():
 
 def test_a_pack_streams_without_decoding_more_than_it_sends(tmp_path):
     path = tmp_path / "made.npz"
-    data.write_pack(path, {"train": faces(200)})
+    data.write_pack(path, {"train": samples(200)})
     decoded, whole = [], data.load(path, "train")
     lazy = data.load(path, "train", encoded=True)
     read = lazy.images._read
@@ -160,22 +161,22 @@ def test_a_pack_streams_without_decoding_more_than_it_sends(tmp_path):
 @pytest.mark.parametrize("kind", [data.Resident, data.Streamed])
 def test_bad_requests(kind):
     with pytest.raises(LapjaxError, match="no faces"):
-        kind(faces().take(slice(0)), BATCH, 0)
+        kind(samples().take(slice(0)), BATCH, 0)
     with pytest.raises(LapjaxError, match="batch_size 0"):
-        kind(faces(), 0, 0)
+        kind(samples(), 0, 0)
     with pytest.raises(LapjaxError, match="seed -1"):
-        kind(faces(), BATCH, -1)
+        kind(samples(), BATCH, -1)
 
 
 def test_streaming_without_grain_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(LapjaxError, match="needs grain: .*resident=True"):
-        data.Streamed(faces(), BATCH, 0)
+        data.Streamed(samples(), BATCH, 0)
 
 
 def test_a_pack_by_name(tmp_path):
     path = tmp_path / "made.npz"
-    data.write_pack(path, {"train": faces(), "test": faces(5)})
+    data.write_pack(path, {"train": samples(), "test": samples(5)})
     assert data.splits(str(path)) == {"train": N, "test": 5}
     assert len(data.load(path, "test")) == 5 and len(data.load(str(path), "train", limit=2)) == 2
     with pytest.raises(LapjaxError, match="limit 0"):
@@ -223,7 +224,7 @@ def test_a_prepared_set_by_name(prepared):
 def test_a_prepared_set_encoded_or_packed_is_the_same(prepared, tmp_path):
     whole = data.load("spots", "train", data_dir=prepared)
     lazy = data.load("spots", "train", data_dir=prepared, encoded=True)
-    assert isinstance(lazy.images, data.EncodedChips)
+    assert isinstance(lazy.images, EncodedChips)
     data.write_pack(tmp_path / "spots.npz", {"train": lazy})
     for other in (lazy, data.load(tmp_path / "spots.npz", "train")):
         for column in ("images", "landmarks", "visible", "box", "image_to_chip", "name", "subset"):
@@ -264,7 +265,7 @@ def test_toy_faces_are_drawn_when_asked_for(tmp_path):
 
 def test_the_scheme_of_a_pack_can_be_replaced(tmp_path):
     path = tmp_path / "made.npz"
-    data.write_pack(path, {"train": faces()})
+    data.write_pack(path, {"train": samples()})
     assert data.load(path, "train", scheme=anonymous(K, name="mine")).scheme.name == "mine"
     with pytest.raises(LapjaxError, match="landmarks has shape .*scheme 300w with 68"):
         data.load(path, "train", scheme="300w")
@@ -281,7 +282,7 @@ def test_the_data_directory(monkeypatch, tmp_path):
 
 def test_batches_of_a_pack_need_no_tfds_grain_tyro_or_beartype(tmp_path):
     path = tmp_path / "made.npz"
-    data.write_pack(path, {"train": faces()})
+    data.write_pack(path, {"train": samples()})
     blocked = "tensorflow_datasets tensorflow grain tyro beartype array_record"
     code = f"""
 import sys

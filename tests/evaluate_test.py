@@ -14,6 +14,7 @@ from lapjax.config import Model
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import Predictions, config_conditions, evaluate, predict
 from lapjax.game import landmark_count
+from lapjax.samples import Samples
 from lapjax.schemes import SCHEMES, anonymous
 from lapjax.scoring import truth
 
@@ -42,9 +43,9 @@ def colours(monkeypatch):
     MODULE._predictor.cache_clear()
 
 
-def spots(count=7) -> data.Faces:
+def spots(count=7) -> Samples:
     """Dark chips with a soft spot of each colour where its landmark is."""
-    made = tiny.faces(count)
+    made = tiny.samples(count)
     grid = np.stack(np.meshgrid(*[np.arange(tiny.CHIP)] * 2), axis=-1)[None, :, :, None]
     far = np.square(grid - made.landmarks[:, None, None, :3]).sum(-1)
     return dataclasses.replace(
@@ -57,18 +58,18 @@ def spots(count=7) -> data.Faces:
 
 
 def test_points_come_back_to_the_spots_of_the_photographs(colours):
-    faces = spots()
-    guess = predict(MODEL, variables(3), faces)
+    samples = spots()
+    guess = predict(MODEL, variables(3), samples)
     assert guess.points.shape == guess.scale.shape == (7, 3, 2)
     # A tenth of an input px.
-    off = np.abs(guess.points - truth(faces)) / guess.input_to_image[:, None, None]
+    off = np.abs(guess.points - truth(samples)) / guess.input_to_image[:, None, None]
     assert off.max() < 0.1
 
 
 @pytest.mark.parametrize("batch_size", [3, 64])
 def test_the_padded_tail_is_dropped(colours, batch_size):
-    faces = spots()
-    whole, parts = (predict(MODEL, variables(3), faces, batch_size=size) for size in (7, batch_size))
+    samples = spots()
+    whole, parts = (predict(MODEL, variables(3), samples, batch_size=size) for size in (7, batch_size))
     for a, b in zip(whole, parts, strict=True):
         assert len(b) == 7
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
@@ -92,14 +93,14 @@ def test_points_are_mapped_by_the_inverse_of_both_crops(colours, monkeypatch):
         return heatmaps.Estimate(points, jax.numpy.full_like(points, 2.0))
 
     monkeypatch.setattr(heatmaps, "estimate", estimate)
-    faces = spots(5)
-    guess = predict(MODEL, variables(3), faces)
+    samples = spots(5)
+    guess = predict(MODEL, variables(3), samples)
     # The crop's side, 48 * 1.4 / 1.8 chip px about the middle of the chip, is 32 input px.
     shrink = 32 / (48 * 1.4 / 1.8)
     to_chip = np.array(
         [[1 / shrink, 0, 23.5 - 15.5 / shrink], [0, 1 / shrink, 23.5 - 15.5 / shrink], [0, 0, 1]]
     )
-    for index, matrix in enumerate(faces.image_to_chip):
+    for index, matrix in enumerate(samples.image_to_chip):
         to_image = np.linalg.inv(np.vstack([matrix, [0, 0, 1]])) @ to_chip
         expected = np.column_stack([known, np.ones(3)]) @ to_image.T
         np.testing.assert_allclose(guess.points[index], expected[:, :2], rtol=0, atol=1e-4)
@@ -115,37 +116,37 @@ def test_the_number_of_landmarks_is_read_off_the_model(network):
 
 def test_another_number_of_landmarks():
     with pytest.raises(LapjaxError, match="the model has 68 landmarks and tiny has 4"):
-        predict(MODEL, variables(68), tiny.faces(3))
+        predict(MODEL, variables(68), tiny.samples(3))
 
 
 def test_chips_narrower_than_the_crop():
     with pytest.raises(
         LapjaxError, match=r"crops 1.4 .* show 1.2: prepare them with --chip-factor 1.4 or more"
     ):
-        predict(MODEL, variables(4), tiny.faces(3, factor=1.2))
+        predict(MODEL, variables(4), tiny.samples(3, factor=1.2))
 
 
 def test_no_faces():
     with pytest.raises(LapjaxError, match="no faces"):
-        predict(MODEL, variables(4), tiny.faces(3).take(slice(0)))
+        predict(MODEL, variables(4), tiny.samples(3).take(slice(0)))
 
 
-def off_by(monkeypatch, faces, distance=2.0, scale=1.5):
+def off_by(monkeypatch, samples, distance=2.0, scale=1.5):
     """Predictions that are `distance` image px too far right, at 1.25 image px an input px."""
-    count, points = faces.visible.shape
+    count, points = samples.visible.shape
     guess = Predictions(
-        truth(faces) + [distance, 0],
+        truth(samples) + [distance, 0],
         np.full((count, points, 2), scale, np.float32),
         np.full(count, 1.25),
-        faces.landmarks,
+        samples.landmarks,
     )
     monkeypatch.setattr(MODULE, "predict", lambda *_: guess)
 
 
 def test_evaluation_says_all_of_it(monkeypatch):
-    faces = tiny.faces(9)
-    off_by(monkeypatch, faces)
-    result = evaluate(MODEL, variables(4), faces, conditions={"seed": 3, "run": "a"})
+    samples = tiny.samples(9)
+    off_by(monkeypatch, samples)
+    result = evaluate(MODEL, variables(4), samples, conditions={"seed": 3, "run": "a"})
     assert set(result) == {*NUMBERS, "subsets", "conditions"}
     assert set(result["subsets"]) == {"even", "odd"}
     for part in (result, *result["subsets"].values()):
@@ -172,12 +173,12 @@ def test_evaluation_says_all_of_it(monkeypatch):
 
 
 def test_the_numbers_of_an_evaluation(monkeypatch):
-    faces = tiny.faces(9)
-    off_by(monkeypatch, faces)
-    result = evaluate(MODEL, variables(4), faces)
-    points = truth(faces)
+    samples = tiny.samples(9)
+    off_by(monkeypatch, samples)
+    result = evaluate(MODEL, variables(4), samples)
+    points = truth(samples)
     eyes = np.linalg.norm(points[:, 0] - points[:, 1], axis=-1)
-    width, height = (faces.box[:, 2:] - faces.box[:, :2]).T
+    width, height = (samples.box[:, 2:] - samples.box[:, :2]).T
     expected = {"inter_ocular": eyes, "inter_pupil": eyes, "box": np.sqrt(width * height)}
     expected["diagonal"] = np.sqrt(width**2 + height**2)
     for name, distance in expected.items():
@@ -187,23 +188,23 @@ def test_the_numbers_of_an_evaluation(monkeypatch):
 
 
 def test_a_scheme_without_eye_corners(monkeypatch):
-    faces = tiny.faces(4, scheme="five")
-    off_by(monkeypatch, faces)
-    result = evaluate(MODEL, variables(5), faces)
+    samples = tiny.samples(4, scheme="five")
+    off_by(monkeypatch, samples)
+    result = evaluate(MODEL, variables(5), samples)
     assert result["nme"]["inter_ocular"] is None and result["nme"]["inter_pupil"] > 0
     assert result["conditions"]["normaliser"] == "box"
-    bare = dataclasses.replace(faces, scheme=anonymous(5))
+    bare = dataclasses.replace(samples, scheme=anonymous(5))
     result = evaluate(MODEL, variables(5), bare)
     assert result["nme"]["inter_pupil"] is None and result["scale_mean_percent"] is None
     assert SCHEMES["five"].count == 5
 
 
 def test_boxes_that_are_not_the_landmarks(monkeypatch):
-    faces = tiny.faces(4)
-    off_by(monkeypatch, faces)
-    wide = dataclasses.replace(faces, box=faces.box + np.float32([-5, -5, 5, 5]))
+    samples = tiny.samples(4)
+    off_by(monkeypatch, samples)
+    wide = dataclasses.replace(samples, box=samples.box + np.float32([-5, -5, 5, 5]))
     assert evaluate(MODEL, variables(4), wide)["conditions"]["box"] == "annotated box"
-    hidden = dataclasses.replace(faces, visible=faces.visible & (np.arange(4) != 3), scheme=anonymous(4))
+    hidden = dataclasses.replace(samples, visible=samples.visible & (np.arange(4) != 3), scheme=anonymous(4))
     inner = truth(hidden)[:, :3]
     box = np.concatenate([inner.min(1), inner.max(1)], axis=-1).astype(np.float32)
     result = evaluate(MODEL, variables(4), dataclasses.replace(hidden, box=box))

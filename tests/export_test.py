@@ -112,7 +112,7 @@ def test_without_a_calibration(pack, tmp_path):
 
 
 def test_another_set_to_measure_on(poster, tmp_path):
-    data.write_pack(tmp_path / "other.npz", {"far": tiny.faces(3, "far"), "train": tiny.faces(9)})
+    data.write_pack(tmp_path / "other.npz", {"far": tiny.samples(3, "far"), "train": tiny.samples(9)})
     done = export(poster, tmp_path / "a", precision="int8", dataset=str(tmp_path / "other.npz"), split="far")
     assert done.card.parity["faces"] == 3
 
@@ -136,8 +136,8 @@ def test_refused(poster, pack, tmp_path):
 
 
 def unlabelled():
-    faces = tiny.faces(3, scheme="none")
-    return dataclasses.replace(faces, meta=faces.meta | {"dataset": "unlabelled"})
+    samples = tiny.samples(3, scheme="none")
+    return dataclasses.replace(samples, meta=samples.meta | {"dataset": "unlabelled"})
 
 
 def test_a_file_that_says_other_than_the_network_is_not_written(poster, tmp_path, monkeypatch):

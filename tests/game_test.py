@@ -113,16 +113,16 @@ def given_gradients(state):
 
 def cropped(config):
     """Labelled crops and unlabelled images, as the step sees them without augmentation."""
-    labelled, faces = batches()
+    labelled, samples = batches()
     crop = functools.partial(augment.crop, model=config.model, chip_factor=FACTOR)
     crops = crop(*map(jnp.asarray, (labelled["images"], labelled["landmarks"], labelled["visible"])))
     blank = jnp.zeros((FACES, 0, 2))
-    return crops, crop(jnp.asarray(faces["images"]), blank, jnp.zeros((FACES, 0), bool)).images
+    return crops, crop(jnp.asarray(samples["images"]), blank, jnp.zeros((FACES, 0), bool)).images
 
 
 def reference(config, params, judges, rival):
     """By hand: G's supervised loss, its adversarial one and D's, each with its gradient, and D's logits."""
-    crops, faces = cropped(config)
+    crops, samples = cropped(config)
     model, rules = config.model, config.game
     generator = game.make_generator(model, K)
     judge = players(config).discriminator
@@ -149,14 +149,14 @@ def reference(config, params, judges, rival):
         return jnp.where(crops.visible, values, 0).sum() / crops.visible.sum()
 
     def adversarial(params):
-        logits = judge.apply({"params": rival}, shrink(faces), unit * maps(params, faces))
+        logits = judge.apply({"params": rival}, shrink(samples), unit * maps(params, samples))
         opinion = jax.nn.sigmoid(logits)
         saturating = jnp.log(1 - opinion).mean()
         return rules.weight * (saturating if rules.form == "literal" else -jnp.log(opinion).mean())
 
     def logits(judges):
         on_real = judge.apply({"params": judges}, shrink(crops.images), real)
-        return on_real, judge.apply({"params": judges}, shrink(faces), unit * maps(params, faces))
+        return on_real, judge.apply({"params": judges}, shrink(samples), unit * maps(params, samples))
 
     def contest(judges):
         """Minus eq. (4), and half of R1: the mean over faces of the squared slope of the face's mean logit."""
@@ -240,12 +240,12 @@ def test_lambda_scales_the_adversarial_gradient_and_none_other(one_layer):
 
 
 def test_each_player_has_a_state_of_its_own(one_layer):
-    labelled, faces = batches()
+    labelled, samples = batches()
     config = override(PLAYED, game={"weight": 0.0})
     state = start(config)
     alone, _ = step(config)(state, labelled)
     chex.assert_trees_all_equal(alone.discriminator, state.discriminator)
-    played, metrics = step(config)(state, labelled, faces)
+    played, metrics = step(config)(state, labelled, samples)
     assert metrics["gradient_norm_adversarial"] == 0
     chex.assert_trees_all_close(played.generator, alone.generator, rtol=1e-4, atol=1e-7)
     moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), played.discriminator, state.discriminator)

@@ -9,7 +9,7 @@ from lapjax.config import to_dict
 from lapjax.errors import LapjaxError
 from lapjax.grids import Source, grid
 
-SOURCE = Source("the300w", 1640, "lfw", faces=13_233)
+SOURCE = Source("the300w", 1640, "lfw", samples=13_233)
 
 
 @pytest.mark.parametrize("budget", grids.BUDGETS)
@@ -35,7 +35,7 @@ def test_table_1_has_the_rows_of_the_poster_and_more():
 
 
 def test_cells_that_need_more_faces_than_there_are_are_left_out():
-    few = {cell.name for cell in grid("table1", dataclasses.replace(SOURCE, faces=10_000))}
+    few = {cell.name for cell in grid("table1", dataclasses.replace(SOURCE, samples=10_000))}
     every = {cell.name for cell in grid("table1", SOURCE)}
     assert every - few == {f"fast-{loss}+d-13k-s{s}" for loss in ("sam", "laplacekl") for s in range(3)}
     none = grid("table1", Source("x.npz", 100))

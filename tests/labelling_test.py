@@ -21,9 +21,9 @@ def run(tmp_path):
     return Run(config, tiny.EYES, variables, 3, {})
 
 
-def says(monkeypatch, faces, points, scale):
+def says(monkeypatch, samples, points, scale):
     """Every model in turn says its `points` (chip px) and `scale` (chip px)."""
-    to_image = geometry.invert(faces.image_to_chip.astype(np.float64))
+    to_image = geometry.invert(samples.image_to_chip.astype(np.float64))
     enlarged = geometry.linear_scale(to_image)
     answers = iter(zip(points, scale, strict=True))
 
@@ -33,22 +33,25 @@ def says(monkeypatch, faces, points, scale):
         point, b = next(answers)
         # One input px is half an image px here.
         return Predictions(
-            geometry.apply(to_image, point), b * enlarged[:, None, None] / 0.5, np.full(len(faces), 0.5), None
+            geometry.apply(to_image, point),
+            b * enlarged[:, None, None] / 0.5,
+            np.full(len(samples), 0.5),
+            None,
         )
 
     monkeypatch.setattr(labelling, "predict", predict)
 
 
 def test_one_model_labels_with_what_it_says(monkeypatch, run):
-    faces = tiny.faces(3, scheme="none")
+    samples = tiny.samples(3, scheme="none")
     rng = np.random.default_rng(0)
     points, b = rng.uniform(5, 40, (1, 3, 4, 2)), rng.uniform(0.5, 3, (1, 3, 4, 2))
-    says(monkeypatch, faces, points, b)
-    found = labelling.label([run], faces)
+    says(monkeypatch, samples, points, b)
+    found = labelling.label([run], samples)
     np.testing.assert_allclose(found.landmarks, points[0], rtol=1e-5)
     np.testing.assert_allclose(found.scale, b[0].mean(-1), rtol=1e-5)
     assert found.visible.all() and found.scheme == tiny.EYES and not found.meta["unlabelled"]
-    assert found.images is faces.images
+    assert found.images is samples.images
 
 
 def test_the_heatmaps_of_several_are_their_mean(tmp_path):
@@ -84,11 +87,11 @@ def test_the_heatmaps_of_several_are_their_mean(tmp_path):
 
 
 def test_the_scale_of_several_is_the_deviation_of_their_mixture(monkeypatch, run):
-    faces = tiny.faces(1, scheme="none")
+    samples = tiny.samples(1, scheme="none")
     rng = np.random.default_rng(1)
     points, b = rng.uniform(15, 25, (3, 1, 4, 2)), rng.uniform(0.5, 3, (3, 1, 4, 2))
-    says(monkeypatch, faces, points, b)
-    found = labelling.label([run] * 3, faces)
+    says(monkeypatch, samples, points, b)
+    found = labelling.label([run] * 3, samples)
     np.testing.assert_allclose(found.landmarks[0], points.mean(axis=0)[0], rtol=1e-5)
     which = rng.integers(0, 3, 200_000)
     drawn = rng.laplace(points[which, 0], b[which, 0])
@@ -98,43 +101,43 @@ def test_the_scale_of_several_is_the_deviation_of_their_mixture(monkeypatch, run
 
 
 def test_encoded_faces_of_another_scheme_and_back_from_a_pack(tmp_path, run):
-    data.write_pack(tmp_path / "faces.npz", {"train": tiny.faces(3, scheme="five")})
-    faces = data.load(tmp_path / "faces.npz", "train", encoded=True)
-    found = labelling.label([run, run], faces)
+    data.write_pack(tmp_path / "faces.npz", {"train": tiny.samples(3, scheme="five")})
+    samples = data.load(tmp_path / "faces.npz", "train", encoded=True)
+    found = labelling.label([run, run], samples)
     data.write_pack(tmp_path / "labelled.npz", {"train": found})
     back = data.load(tmp_path / "labelled.npz", "train")
     np.testing.assert_array_equal(back.scale, found.scale)
     np.testing.assert_array_equal(back.landmarks, found.landmarks)
-    np.testing.assert_array_equal(back.images, np.asarray(faces.images))  # copied, not encoded again
+    np.testing.assert_array_equal(back.images, np.asarray(samples.images))  # copied, not encoded again
     assert (back.scale > 0).all() and back.scheme == tiny.EYES
 
 
 def test_more_views_are_more_models(monkeypatch, run):
-    faces = tiny.faces(3, scheme="none")
+    samples = tiny.samples(3, scheme="none")
     asked = []
 
-    def noted(model, variables, faces, *, change):
+    def noted(model, variables, samples, *, change):
         asked.append(change)
-        return predict(model, variables, faces, change=change)
+        return predict(model, variables, samples, change=change)
 
     monkeypatch.setattr(labelling, "predict", noted)
-    found = labelling.label([run], faces, views=4)
+    found = labelling.label([run], samples, views=4)
     assert asked[0] is None and len(asked) == 4
-    points, to_chip = [], faces.image_to_chip.astype(np.float64)
+    points, to_chip = [], samples.image_to_chip.astype(np.float64)
     for change in asked:
-        guess = predict(run.config.model, run.variables, faces, change=change)
+        guess = predict(run.config.model, run.variables, samples, change=change)
         points.append(geometry.apply(to_chip, guess.points))
     assert np.ptp(points, axis=0).min() > 0  # every view is another
     np.testing.assert_allclose(found.landmarks, np.mean(points, axis=0), rtol=1e-5)
-    plain = labelling.label([run], faces)
+    plain = labelling.label([run], samples)
     np.testing.assert_allclose(plain.landmarks, points[0], rtol=1e-5)
 
 
 def test_bad_requests(run):
-    faces = tiny.faces(2, scheme="none")
+    samples = tiny.samples(2, scheme="none")
     with pytest.raises(LapjaxError, match="views 0 must be at least 1"):
-        labelling.label([run], faces, views=0)
+        labelling.label([run], samples, views=0)
     with pytest.raises(LapjaxError, match="name one or more run"):
-        labelling.label([], faces)
+        labelling.label([], samples)
     with pytest.raises(LapjaxError, match="different schemes, eyes and five"):
-        labelling.label([run, dataclasses.replace(run, scheme=SCHEMES["five"])], faces)
+        labelling.label([run, dataclasses.replace(run, scheme=SCHEMES["five"])], samples)

@@ -19,6 +19,7 @@ LAYERS = [
         "config",
         "recipes",
         "grids",
+        "samples",
         "schemes",
         "geometry",
         "images",

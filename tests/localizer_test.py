@@ -20,7 +20,7 @@ from lapjax.errors import LapjaxError
 from lapjax.evaluate import input_to_image
 from lapjax.images import read_image
 from lapjax.localizer import Localizer, Result
-from lapjax.packs import Faces
+from lapjax.samples import Samples
 
 BOX = (30.0, 24.0, 70.5, 60.0)
 
@@ -110,12 +110,12 @@ def test_the_map_is_that_of_a_prepared_record():
     photo = Photo("x.png", "x", points, np.ones(4, bool), np.array(BOX))
     record, _ = make_record(image, photo, chip_size=160, chip_factor=1.8)
     columns = {name: np.asarray(value)[None] for name, value in record.items()}
-    faces = Faces(
+    samples = Samples(
         images=columns.pop("image"), **columns, scheme=tiny.EYES, meta={"chip_factor": 1.8, "chip_size": 160}
     )
     crop, matrix = geometry.crop_image(image, BOX, factor=model.crop, size=model.input_size)
-    np.testing.assert_allclose(input_to_image(model, faces)[0], geometry.invert(matrix), atol=1e-4)
-    columns = (jnp.asarray(column) for column in (faces.images, faces.landmarks, faces.visible))
+    np.testing.assert_allclose(input_to_image(model, samples)[0], geometry.invert(matrix), atol=1e-4)
+    columns = (jnp.asarray(column) for column in (samples.images, samples.landmarks, samples.visible))
     seen = augment.crop(*columns, model=model, chip_factor=1.8).images[0]
     assert np.abs((np.asarray(seen) + 1) * 127.5 - crop).mean() < 2
 

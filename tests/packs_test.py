@@ -12,11 +12,12 @@ import pytest
 
 from lapjax import geometry
 from lapjax.errors import LapjaxError
-from lapjax.packs import EncodedChips, Faces, pack_splits, read_pack, write_pack
+from lapjax.packs import pack_splits, read_pack, write_pack
+from lapjax.samples import EncodedChips, Samples
 from lapjax.schemes import anonymous
 
 
-def faces(count=5, points=3, size=32, seed=0, split="train"):
+def samples(count=5, points=3, size=32, seed=0, split="train"):
     """Smooth chips with a bright dot on every visible landmark."""
     rng = np.random.default_rng(seed)
     landmarks = rng.uniform(6, size - 7, (count, points, 2)).astype(np.float32)
@@ -26,7 +27,7 @@ def faces(count=5, points=3, size=32, seed=0, split="train"):
     for i, k in np.argwhere(visible):
         images[i] += 200 * np.exp(-((x - landmarks[i, k, 0]) ** 2 + (y - landmarks[i, k, 1]) ** 2) / 8)
     matrix = np.array([[0.5, 0, 3], [0, 0.5, -2]], np.float32)
-    return Faces(
+    return Samples(
         images=np.repeat(images.clip(0, 255).astype(np.uint8)[..., None], 3, axis=-1),
         landmarks=np.where(visible[..., None], landmarks, 0).astype(np.float32),
         visible=visible,
@@ -50,12 +51,12 @@ def faces(count=5, points=3, size=32, seed=0, split="train"):
 @pytest.fixture
 def pack(tmp_path):
     path = tmp_path / "made.npz"
-    write_pack(path, {"train": faces(), "test": faces(2, seed=1, split="test")})
+    write_pack(path, {"train": samples(), "test": samples(2, seed=1, split="test")})
     return path
 
 
 def test_every_column_comes_back(pack):
-    written, found = faces(), read_pack(pack, "train")
+    written, found = samples(), read_pack(pack, "train")
     for column in ("landmarks", "visible", "box", "image_to_chip", "name", "subset"):
         np.testing.assert_array_equal(getattr(found, column), getattr(written, column))
         assert getattr(found, column).dtype == getattr(written, column).dtype
@@ -66,7 +67,7 @@ def test_every_column_comes_back(pack):
 
 
 def test_unlabelled_faces_have_no_landmarks(tmp_path):
-    write_pack(tmp_path / "u.npz", {"train": faces(points=0)})
+    write_pack(tmp_path / "u.npz", {"train": samples(points=0)})
     found = read_pack(tmp_path / "u.npz", "train")
     assert found.landmarks.shape == (5, 0, 2) and found.scheme.count == 0 and found.meta["unlabelled"]
 
@@ -102,12 +103,12 @@ def test_unchanged_encoded_chips_are_copied_not_encoded_again(pack, tmp_path):
 
 
 def test_the_same_faces_give_the_same_file(pack, tmp_path):
-    write_pack(tmp_path / "again.npz", {"train": faces(), "test": faces(2, seed=1, split="test")})
+    write_pack(tmp_path / "again.npz", {"train": samples(), "test": samples(2, seed=1, split="test")})
     assert (tmp_path / "again.npz").read_bytes() == pack.read_bytes()
 
 
 def test_smaller_chips_keep_their_points(tmp_path):
-    written = faces(count=8, points=1, size=64)
+    written = samples(count=8, points=1, size=64)
     write_pack(tmp_path / "small.npz", {"train": written}, chip_size=32, quality=90)
     found = read_pack(tmp_path / "small.npz", "train")
     assert found.images.shape == (8, 32, 32, 3)
@@ -128,7 +129,7 @@ def test_smaller_chips_keep_their_points(tmp_path):
 
 def test_the_scale_of_models_labels_is_kept_and_shrinks_with_the_chips(tmp_path):
     scale = np.random.default_rng(0).uniform(1, 5, (5, 3)).astype(np.float32)
-    written = dataclasses.replace(faces(), scale=scale)
+    written = dataclasses.replace(samples(), scale=scale)
     write_pack(tmp_path / "whole.npz", {"train": written})
     np.testing.assert_array_equal(read_pack(tmp_path / "whole.npz", "train", limit=2).scale, scale[:2])
     write_pack(tmp_path / "small.npz", {"train": written.take([3, 1])}, chip_size=16)
@@ -138,7 +139,7 @@ def test_the_scale_of_models_labels_is_kept_and_shrinks_with_the_chips(tmp_path)
 
 
 def test_shrinking_is_antialiased(tmp_path):
-    stripes = faces(count=1)
+    stripes = samples(count=1)
     stripes.images[:] = (np.arange(32) % 2 * 255).astype(np.uint8)[None, None, :, None]
     write_pack(tmp_path / "s.npz", {"train": stripes}, chip_size=8)
     assert read_pack(tmp_path / "s.npz", "train").images[0, :, 1:-1].std() < 20
@@ -154,7 +155,7 @@ def test_shrinking_is_antialiased(tmp_path):
 )
 def test_options_out_of_range_are_refused(tmp_path, options, words):
     with pytest.raises(LapjaxError, match=words):
-        write_pack(tmp_path / "a.npz", {"train": faces()}, **options)
+        write_pack(tmp_path / "a.npz", {"train": samples()}, **options)
     assert not list(tmp_path.iterdir())
 
 
@@ -162,7 +163,7 @@ def test_nothing_to_write_is_refused(tmp_path):
     with pytest.raises(LapjaxError, match="at least one"):
         write_pack(tmp_path / "a.npz", {})
     with pytest.raises(LapjaxError, match="'test' has no faces"):
-        write_pack(tmp_path / "a.npz", {"train": faces(), "test": faces().take(slice(0))})
+        write_pack(tmp_path / "a.npz", {"train": samples(), "test": samples().take(slice(0))})
     assert not list(tmp_path.iterdir())
 
 
@@ -235,14 +236,14 @@ def test_another_version_is_named(pack):
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LapjaxError, match=r"cannot write the pack .*made\.npz"):
-        write_pack(tmp_path / "file" / "made.npz", {"train": faces()})
+        write_pack(tmp_path / "file" / "made.npz", {"train": samples()})
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
 def test_a_read_only_folder(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(LapjaxError, match="cannot write the pack"):
-        write_pack(tmp_path / "made.npz", {"train": faces()})
+        write_pack(tmp_path / "made.npz", {"train": samples()})
 
 
 def test_a_full_disk_leaves_the_old_pack(pack):
@@ -253,7 +254,7 @@ def test_a_full_disk_leaves_the_old_pack(pack):
     )  # a write beyond it fails part-way, as on a full disk
     try:
         with pytest.raises(LapjaxError, match="cannot write the pack"):
-            write_pack(pack, {"train": faces(20)})
+            write_pack(pack, {"train": samples(20)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert pack.read_bytes() == before and list(pack.parent.iterdir()) == [pack]
@@ -261,9 +262,9 @@ def test_a_full_disk_leaves_the_old_pack(pack):
 
 def test_columns_that_do_not_fit_are_named():
     with pytest.raises(LapjaxError, match=r"landmarks has shape \(5, 3, 2\), not \(5, 4, 2\).*scheme"):
-        dataclasses.replace(faces(), scheme=anonymous(4))
+        dataclasses.replace(samples(), scheme=anonymous(4))
     with pytest.raises(LapjaxError, match="box has shape"):
-        dataclasses.replace(faces(), box=np.zeros((4, 4), np.float32))
+        dataclasses.replace(samples(), box=np.zeros((4, 4), np.float32))
 
 
 def test_packs_need_numpy_and_pillow_only(pack):

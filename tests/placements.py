@@ -18,6 +18,7 @@ from lapjax import data, game
 from lapjax.config import Augmentation, Config, Game, Model, Optimiser
 from lapjax.errors import LapjaxError
 from lapjax.networks import Norm, Separable
+from lapjax.samples import Samples
 from lapjax.sharding import Placement, agree, from_first, on_first, start_processes
 from lapjax.train import train
 
@@ -53,9 +54,9 @@ CASES = {
 
 def labelled_faces():
     """Faces of which each device has another number of labels."""
-    faces = tiny.faces(12, scheme="five")
-    visible = np.random.default_rng(0).random(faces.visible.shape) < 0.6
-    return data.Faces(**{**vars(faces), "visible": visible})
+    samples = tiny.samples(12, scheme="five")
+    visible = np.random.default_rng(0).random(samples.visible.shape) < 0.6
+    return Samples(**{**vars(samples), "visible": visible})
 
 
 def take_step(case, placement, *, source=data.Resident):
@@ -70,13 +71,13 @@ def take_step(case, placement, *, source=data.Resident):
         batch_size=BATCH,
         unlabelled_batch_size=FACES,
     )
-    faces, unlabelled, sent = labelled_faces(), None, None
-    players = game.Players(config, 5, faces.scheme.flip, 10, tiny.FACTOR, tiny.FACTOR, placement.axis)
+    samples, unlabelled, sent = labelled_faces(), None, None
+    players = game.Players(config, 5, samples.scheme.flip, 10, tiny.FACTOR, tiny.FACTOR, placement.axis)
     if source is data.Resident:
         source = functools.partial(source, put=placement.put)
-    labelled = source(faces, BATCH, 0)
+    labelled = source(samples, BATCH, 0)
     if adversary:
-        unlabelled = source(tiny.faces(16, scheme="none"), FACES, 1)
+        unlabelled = source(tiny.samples(16, scheme="none"), FACES, 1)
         sent = unlabelled.send(3)
     state = placement.put(some_state(players))
     call = placement.compile(players, labelled, unlabelled)

@@ -24,7 +24,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     splits = {"train": 24, "validation": 7, "calibration": 12}
     pack = folder / "tiny.npz"
-    data.write_pack(pack, {name: tiny.faces(count, name) for name, count in splits.items()})
+    data.write_pack(pack, {name: tiny.samples(count, name) for name, count in splits.items()})
     for name, change in (("kl", {}), ("sam <1>", {"loss": {"name": "sam"}})):
         train(tiny.config(pack, **change), folder / name)
     trust.calibrate_run(folder / "kl")
@@ -39,10 +39,10 @@ def pictures(page):
 
 
 def test_a_page_of_two_runs_stands_alone(runs, tmp_path, monkeypatch):
-    faces, calls = tiny.faces(30, "test"), []
+    samples, calls = tiny.samples(30, "test"), []
     for module in (report, trust, importlib.import_module("lapjax.evaluate")):
         monkeypatch.setattr(module, "predict", lambda *given: calls.append(given) or predict(*given))
-    page = report.report(runs, faces)
+    page = report.report(runs, samples)
     assert len(calls) == 2  # once a run
     assert "sam &lt;1&gt;" in page and "sam <1>" not in page
     assert "http" not in page and "<script" not in page and "<link" not in page
@@ -59,27 +59,27 @@ def test_a_page_of_two_runs_stands_alone(runs, tmp_path, monkeypatch):
     ]
     shown = pictures(page)
     assert len(shown) == 7 and all(np.asarray(picture).std() > 5 for picture in shown)
-    worth = trust.assess(report.load_run(runs["kl"]), faces)
+    worth = trust.assess(report.load_run(runs["kl"]), samples)
     assert f"{100 * worth['radius']['overall']:.1f} %" in page
     report.write_report(tmp_path / "a.html", page)
     assert (tmp_path / "a.html").read_text(encoding="utf-8") == page
 
 
 def test_a_run_without_calibration_says_how_to_get_one(runs):
-    page = report.report({"sam": runs["sam <1>"]}, tiny.faces(12, "test"))
+    page = report.report({"sam": runs["sam <1>"]}, tiny.samples(12, "test"))
     assert "<code>lapjax calibrate DIR</code>" in page
 
 
 def test_no_runs_and_a_place_that_cannot_be_written(tmp_path):
     with pytest.raises(LapjaxError, match="name at least one run"):
-        report.report({}, tiny.faces(3))
+        report.report({}, tiny.samples(3))
     with pytest.raises(LapjaxError, match="cannot write .*choose another --out"):
         report.write_report(tmp_path / "no" / "a.html", "page")
 
 
 def test_a_view_is_what_the_network_gets(runs):
-    run, faces = report.load_run(runs["kl"]), tiny.faces(3)
-    seen = view(run, faces)
+    run, samples = report.load_run(runs["kl"]), tiny.samples(3)
+    seen = view(run, samples)
     size = run.config.model.input_size
     assert seen.images.shape == (3, size, size, 3) and seen.images.dtype == np.uint8
     np.testing.assert_allclose(seen.probability.sum((1, 2)), 1, rtol=1e-4)

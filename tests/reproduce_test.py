@@ -30,12 +30,12 @@ def packs(tmp_path_factory):
     """A labelled pack, and one of faces without labels."""
     folder = tmp_path_factory.mktemp("packs")
     splits = {
-        "train": tiny.faces(8),
-        "validation": tiny.faces(5, "validation"),
-        "test": tiny.faces(6, "test"),
+        "train": tiny.samples(8),
+        "validation": tiny.samples(5, "validation"),
+        "test": tiny.samples(6, "test"),
     }
     data.write_pack(folder / "faces.npz", splits)
-    data.write_pack(folder / "others.npz", {"train": tiny.faces(6, scheme="none")})
+    data.write_pack(folder / "others.npz", {"train": tiny.samples(6, scheme="none")})
     return folder / "faces.npz", folder / "others.npz"
 
 
@@ -62,8 +62,8 @@ def run(packs, tmp_path, monkeypatch):
 
     def call(**options):
         where = {"results": tmp_path / "results", "runs": tmp_path / "runs"}
-        faces = {"dataset": packs[0], "unlabelled": packs[1], "seeds": 1}
-        return reproduce.reproduce("two", **(where | faces | options), report=said.append)
+        samples = {"dataset": packs[0], "unlabelled": packs[1], "seeds": 1}
+        return reproduce.reproduce("two", **(where | samples | options), report=said.append)
 
     call.said, call.results, call.runs = said, tmp_path / "results", tmp_path / "runs" / "two"
     return call
@@ -92,8 +92,8 @@ def test_records_are_the_errors_of_the_runs(finished, packs):
     assert list(found) == ["alone-s0", "student-s0"]
     for name, record in found.items():
         trained = load_run(finished / "runs" / "two" / name)
-        faces = data.load(packs[0], "validation")
-        wanted = evaluate(trained.config.model, trained.variables, faces)
+        samples = data.load(packs[0], "validation")
+        wanted = evaluate(trained.config.model, trained.variables, samples)
         assert record["validation"]["nme"] == pytest.approx(wanted["nme"]["inter_ocular"], rel=1e-6)
         assert (record["seed"], record["labelled"], record["steps"]) == (0, 8, 2)
         assert record["seconds"] > 0 and record["commit"] and record["machine"]["devices"] >= 1
@@ -197,7 +197,7 @@ def test_a_seed_that_is_ahead_goes_on_alone(run, monkeypatch):
 
 
 def test_on_a_cpu_and_for_larger_networks_one_by_one(run, monkeypatch):
-    source = grids.Source("x", 8, "y", faces=6)
+    source = grids.Source("x", 8, "y", samples=6)
     first, *others = (cell for cell in grids.grid("two", source, seeds=3) if "alone" in cell.name)
     for network in ("poster", "fast"):
         config = override(first.config, model={"network": network})
@@ -230,9 +230,9 @@ def test_records_of_two_processes_add_up(finished, tmp_path):
 
 
 def test_cells_by_name_with_their_teachers(run):
-    chosen = grids.choose(grids.grid("two", grids.Source("x", 8, "y", faces=6), seeds=2), "student-s1")
+    chosen = grids.choose(grids.grid("two", grids.Source("x", 8, "y", samples=6), seeds=2), "student-s1")
     assert [cell.name for cell in chosen] == ["alone-s1", "student-s1"]
-    every = grids.choose(grids.grid("two", grids.Source("x", 8, "y", faces=6), seeds=1), None)
+    every = grids.choose(grids.grid("two", grids.Source("x", 8, "y", samples=6), seeds=1), None)
     assert [cell.name for cell in every] == ["alone-s0", "student-s0"]
     with pytest.raises(LapjaxError, match="no cell is called nobody: there are alone, "):
         run(only="nobody")
@@ -306,7 +306,7 @@ def test_what_is_taken_from_a_borrowed_machine(finished, tmp_path):
 
 def test_bad_requests(run, packs, tmp_path):
     with pytest.raises(LapjaxError, match="has no split train: name a labelled set"):
-        data.write_pack(tmp_path / "x.npz", {"other": tiny.faces(3)})
+        data.write_pack(tmp_path / "x.npz", {"other": tiny.samples(3)})
         run(dataset=tmp_path / "x.npz")
     with pytest.raises(LapjaxError, match="two.json has no finished cell"):
         harvest.measure("two", "test", results=run.results, runs=run.runs)
@@ -321,8 +321,8 @@ def test_bad_requests(run, packs, tmp_path):
 def test_the_module_is_a_program_too(packs, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(grids.EXPERIMENTS, "two", cells)
     monkeypatch.chdir(tmp_path)
-    faces = ["--dataset", str(packs[0]), "--unlabelled", str(packs[1])]
-    assert reproduce.main(["two", *faces, "--seeds", "1", "--only", "alone*"]) == 0
+    samples = ["--dataset", str(packs[0]), "--unlabelled", str(packs[1])]
+    assert reproduce.main(["two", *samples, "--seeds", "1", "--only", "alone*"]) == 0
     assert "1 of 1 cells are done" in capsys.readouterr().out
     assert reproduce.main(["two", "--measure", "test"]) == 0
     assert (tmp_path / "results" / "two-test.csv").exists()

@@ -56,7 +56,7 @@ def rules(method, **changes):
 
 
 @pytest.fixture(scope="module")
-def faces():
+def samples():
     rng = np.random.default_rng(0)
     points = np.array([(28, 30), (44, 30), (36, 38), (30, 44), (42, 44)], np.float32)
     made = {
@@ -74,10 +74,10 @@ def average():
     return {"params": OneLayer().init(jax.random.key(1), image)["params"], "batch_stats": {}}
 
 
-def varied(faces, *labels, **more):
+def varied(samples, *labels, **more):
     return augment.augment(
         KEY,
-        faces["images"],
+        samples["images"],
         *labels,
         model=MODEL,
         chip_factor=FACTOR,
@@ -87,8 +87,8 @@ def varied(faces, *labels, **more):
     )
 
 
-def plain(faces, *labels):
-    return augment.crop(faces["images"], *labels, model=MODEL, chip_factor=FACTOR)
+def plain(samples, *labels):
+    return augment.crop(samples["images"], *labels, model=MODEL, chip_factor=FACTOR)
 
 
 def some_of(images, places):
@@ -104,9 +104,9 @@ def test_the_weight_rises_to_its_own():
     np.testing.assert_allclose(values, [0.7 * np.exp(-5), 0.7 * np.exp(-1.25), 0.7, 0.7], rtol=1e-5)
 
 
-def test_labels_are_those_of_the_same_random_crops(faces):
-    given = semi.lesson(KEY, faces, rules=rules("labels"), average={})
-    crops = varied(faces, faces["landmarks"], faces["visible"], label_scale=faces["scale"])
+def test_labels_are_those_of_the_same_random_crops(samples):
+    given = semi.lesson(KEY, samples, rules=rules("labels"), average={})
+    crops = varied(samples, samples["landmarks"], samples["visible"], label_scale=samples["scale"])
     np.testing.assert_array_equal(given.images, crops.images)
     maps = jax.random.normal(jax.random.key(2), (N, SIZE, SIZE, 5))
     wanted, means = supervise(maps, crops, config=CONFIG, t=label_scale(CONFIG.loss, crops))
@@ -114,10 +114,12 @@ def test_labels_are_those_of_the_same_random_crops(faces):
     assert loss == pytest.approx(float(wanted), rel=1e-6) and said.keys() == means.keys()
 
 
-def test_heatmaps_are_those_of_the_model_on_the_same_random_crops(faces):
+def test_heatmaps_are_those_of_the_model_on_the_same_random_crops(samples):
     sharp = rules("heatmaps", model={"beta": 2.0})
-    given = semi.lesson(KEY, {"images": faces["images"]}, rules=sharp, average={})
-    np.testing.assert_array_equal(given.images, varied(faces, faces["landmarks"], faces["visible"]).images)
+    given = semi.lesson(KEY, {"images": samples["images"]}, rules=sharp, average={})
+    np.testing.assert_array_equal(
+        given.images, varied(samples, samples["landmarks"], samples["visible"]).images
+    )
     theirs = three_times(given.images)
     loss, means = given.loss(theirs / 2)  # which beta doubles
     assert loss == pytest.approx(0, abs=1e-5) and means["error"] == pytest.approx(0, abs=1e-3)
@@ -130,15 +132,15 @@ def test_heatmaps_are_those_of_the_model_on_the_same_random_crops(faces):
     assert means["error"] == pytest.approx(float(jnp.linalg.norm(apart, axis=-1).mean()), rel=1e-4)
 
 
-def test_the_teacher_is_the_average_on_plain_crops(faces, average):
+def test_the_teacher_is_the_average_on_plain_crops(samples, average):
     """What it finds there is what a file of labels would have held."""
-    given = semi.lesson(KEY, {"images": faces["images"]}, rules=rules("teacher"), average=average)
-    shown = plain(faces, *augment.no_landmarks(faces["images"]))
+    given = semi.lesson(KEY, {"images": samples["images"]}, rules=rules("teacher"), average=average)
+    shown = plain(samples, *augment.no_landmarks(samples["images"]))
     maps = rules("teacher").generator.apply({"params": average["params"]}, shown.images)
     found = heatmaps.estimate(maps)
     to_chip = geometry.invert(shown.chip_to_input)
     told = {
-        "images": faces["images"],
+        "images": samples["images"],
         "landmarks": geometry.apply(to_chip, found.points),
         "visible": jnp.ones((N, 5), bool),
         "scale": found.scale.mean(-1) * geometry.linear_scale(to_chip)[:, None],
@@ -151,16 +153,18 @@ def test_the_teacher_is_the_average_on_plain_crops(faces, average):
     assert means["error"] == pytest.approx(float(same["error"]), rel=1e-4)
 
 
-def test_the_teacher_does_not_learn(faces, average):
+def test_the_teacher_does_not_learn(samples, average):
     def loss(params):
         known = {"params": params, "batch_stats": {}}
-        given = semi.lesson(KEY, {"images": faces["images"]}, rules=rules("teacher"), average=known)
+        given = semi.lesson(KEY, {"images": samples["images"]}, rules=rules("teacher"), average=known)
         return given.loss(jnp.zeros((N, SIZE, SIZE, 5)))[0]
 
     moved = jax.tree.map(lambda leaf: 1.5 * leaf, average["params"])
     assert loss(moved) != loss(average["params"])  # it is asked
     state = game.init(KEY, _players("teacher"))
-    step = jax.jit(lambda state: game.step(state, _batch(faces), _batch(faces), players=_players("teacher")))
+    step = jax.jit(
+        lambda state: game.step(state, _batch(samples), _batch(samples), players=_players("teacher"))
+    )
     after, _ = step(state)
     # The average moves by its decay alone: 1 / 10 of the new parameters at the first step.
     expected = jax.tree.map(
@@ -175,23 +179,23 @@ def _players(method):
     return game.Players(config, SCHEME.count, SCHEME.flip, 100, FACTOR, FACTOR, teacher=three_times)
 
 
-def _batch(faces):
-    return {name: faces[name] for name in ("images", "landmarks", "visible")}
+def _batch(samples):
+    return {name: samples[name] for name in ("images", "landmarks", "visible")}
 
 
 @pytest.fixture(scope="module")
-def both(faces):
+def both(samples):
     """The true points on the plain and on the augmented crops, and which are inside both."""
-    still = plain(faces, faces["landmarks"], faces["visible"])
-    moved = varied(faces, faces["landmarks"], faces["visible"])
+    still = plain(samples, samples["landmarks"], samples["visible"])
+    moved = varied(samples, samples["landmarks"], samples["visible"])
     assert (np.linalg.det(np.asarray(moved.chip_to_input)[:, :, :2]) < 0).any()
     return still, moved
 
 
-def test_points_that_move_with_the_image_cost_nothing(faces, both):
+def test_points_that_move_with_the_image_cost_nothing(samples, both):
     """Mirrored faces, their swapped landmarks and their leaning labels included."""
     still, moved = both
-    given = semi.lesson(KEY, {"images": faces["images"]}, rules=rules("equivariance"), average={})
+    given = semi.lesson(KEY, {"images": samples["images"]}, rules=rules("equivariance"), average={})
     np.testing.assert_array_equal(given.images, jnp.concatenate([still.images, moved.images]))
     places = jnp.concatenate([still.landmarks, moved.landmarks])
     loss, means = given.loss(some_of(given.images, places))
@@ -202,16 +206,16 @@ def test_points_that_move_with_the_image_cost_nothing(faces, both):
     assert means["error"] == pytest.approx(1.0, rel=0.05)
 
 
-def test_both_sides_of_the_equivariance_learn(faces):
-    given = semi.lesson(KEY, {"images": faces["images"]}, rules=rules("equivariance"), average={})
+def test_both_sides_of_the_equivariance_learn(samples):
+    given = semi.lesson(KEY, {"images": samples["images"]}, rules=rules("equivariance"), average={})
     maps = jax.random.normal(jax.random.key(3), (2 * N, SIZE, SIZE, 5))
     slopes = jnp.abs(jax.grad(lambda maps: given.loss(maps)[0])(maps)).sum((1, 2, 3))
     assert (slopes > 0).all()
 
 
 @pytest.mark.parametrize("method", ["heatmaps", "teacher", "equivariance"])
-def test_a_step_with_a_lesson(faces, method):
-    step = jax.jit(lambda state: game.step(state, _batch(faces), _batch(faces), players=_players(method)))
+def test_a_step_with_a_lesson(samples, method):
+    step = jax.jit(lambda state: game.step(state, _batch(samples), _batch(samples), players=_players(method)))
     state = game.init(KEY, _players(method))
     _, metrics = step(state)
     assert all(np.isfinite(value) for value in metrics.values())

@@ -51,35 +51,35 @@ def test_limits_that_make_no_box(limits):
 
 
 def test_covered_points_lie_under_the_box():
-    faces = tiny.faces(6)
-    covered, hidden = stress.cover(faces, extent=0.3)
-    changed = (covered.images != faces.images).any(axis=-1)
+    samples = tiny.samples(6)
+    covered, hidden = stress.cover(samples, extent=0.3)
+    changed = (covered.images != samples.images).any(axis=-1)
     assert hidden.any(axis=1).all() and not hidden.all()
     for index in range(6):
         rows, columns = np.nonzero(changed[index])
-        x, y = np.round(faces.landmarks[index]).astype(int).T
+        x, y = np.round(samples.landmarks[index]).astype(int).T
         inside = (x >= columns.min()) & (x <= columns.max()) & (y >= rows.min()) & (y <= rows.max())
         assert inside[hidden[index]].all()
         assert len(np.unique(covered.images[index][rows.min() + 1, columns.min() + 1 : columns.max()])) == 1
-    np.testing.assert_array_equal(covered.landmarks, faces.landmarks)
+    np.testing.assert_array_equal(covered.landmarks, samples.landmarks)
 
 
 def test_the_cost_of_other_boxes_and_the_spread_over_them(monkeypatch):
     """A predictor that errs by as many px as its box has moved."""
-    faces = tiny.faces(4)
+    samples = tiny.samples(4)
 
-    def predict(model, variables, faces, *, change):
-        middle = np.full((len(faces), 1, 2), (model.input_size - 1) / 2)
+    def predict(model, variables, samples, *, change):
+        middle = np.full((len(samples), 1, 2), (model.input_size - 1) / 2)
         off = geometry.apply(change, middle) - middle
-        points = truth(faces) + off
+        points = truth(samples) + off
         return Predictions(points, np.ones((4, 4, 2)), np.full(4, 2.0), points)
 
     monkeypatch.setattr(stress, "predict", predict)
-    calm = stress.stressed_nme(MODEL, {}, faces, draws=2)
+    calm = stress.stressed_nme(MODEL, {}, samples, draws=2)
     assert calm.shape == (2, 4)
     np.testing.assert_allclose(calm, 0, atol=1e-9)
-    costs = [stress.stressed_nme(MODEL, {}, faces, shift=shift).mean() for shift in (0.05, 0.1)]
+    costs = [stress.stressed_nme(MODEL, {}, samples, shift=shift).mean() for shift in (0.05, 0.1)]
     np.testing.assert_allclose(costs[1], 2 * costs[0], rtol=1e-6)
-    spread = stress.move_spread(MODEL, {}, faces, draws=50)
+    spread = stress.move_spread(MODEL, {}, samples, draws=50)
     # The centre moves uniformly by 3 % of a box's side of 32 / 1.4 px; the predictor's image px are half an input px.
     np.testing.assert_allclose(spread, 0.03 * 32 / 1.4 * (2 / 3) ** 0.5 / 2, rtol=0.2)

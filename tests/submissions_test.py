@@ -38,10 +38,10 @@ def test_published_predictions_to_their_digits():
 def files(tmp_path, monkeypatch):
     """Writes predictions and their truth, as .npz or .json; of a keyword None the key is left out."""
     monkeypatch.chdir(tmp_path)
-    faces = tiny.faces(6)
-    points = scoring.truth(faces)
-    known = {"ground_truth": points, "image": faces.name, "subset": faces.subset}
-    guess = {"prediction": points + np.arange(6)[:, None, None], "image": faces.name}
+    samples = tiny.samples(6)
+    points = scoring.truth(samples)
+    known = {"ground_truth": points, "image": samples.name, "subset": samples.subset}
+    guess = {"prediction": points + np.arange(6)[:, None, None], "image": samples.name}
 
     def write(name, keys):
         keys = {key: value for key, value in keys.items() if value is not None}
@@ -57,7 +57,7 @@ def files(tmp_path, monkeypatch):
         write(f"mine{suffix}", guess | prediction)
         return f"mine{suffix}", f"truth{suffix}"
 
-    make.faces, make.known, make.guess = faces, known, guess
+    make.samples, make.known, make.guess = samples, known, guess
     return make
 
 
@@ -75,8 +75,8 @@ def test_two_files_are_matched_by_name(files, suffix):
     order = [3, 0, 5, 1, 2, 4]
     mine, truth = files(suffix, **{key: value[order] for key, value in files.guess.items()})
     case = match(mine, truth=truth, scheme=tiny.EYES)
-    assert off(case) == EXPECTED and list(case.image) == list(files.faces.name)
-    assert list(case.subset) == list(files.faces.subset) and case.scale is case.scale_to_image is None
+    assert off(case) == EXPECTED and list(case.image) == list(files.samples.name)
+    assert list(case.subset) == list(files.samples.subset) and case.scale is case.scale_to_image is None
     np.testing.assert_allclose(case.box, box_of(case.truth))
     assert case.conditions == {
         "predictions": mine,
@@ -87,14 +87,14 @@ def test_two_files_are_matched_by_name(files, suffix):
 
 
 def test_a_prepared_split_is_the_truth(files):
-    mine, _ = files(prediction=files.guess["prediction"][::-1], image=files.faces.name[::-1])
-    hidden = files.faces.visible.copy()
+    mine, _ = files(prediction=files.guess["prediction"][::-1], image=files.samples.name[::-1])
+    hidden = files.samples.visible.copy()
     hidden[2, 3] = False
-    faces = dataclasses.replace(files.faces, visible=hidden)
-    case = match(mine, truth=faces, scheme=tiny.EYES)
+    samples = dataclasses.replace(files.samples, visible=hidden)
+    case = match(mine, truth=samples, scheme=tiny.EYES)
     assert off(case) == EXPECTED
     assert (case.conditions["truth"], case.conditions["dataset"]) == ("tiny train", "tiny")
-    np.testing.assert_array_equal(case.box, faces.box)
+    np.testing.assert_array_equal(case.box, samples.box)
     np.testing.assert_array_equal(case.visible, hidden)
     assert scoring.per_image(case)[0]["image"] == "train/5"
 
@@ -120,7 +120,7 @@ def test_everything_in_one_file(files):
     mine, _ = files(".json", **files.known)
     case = match(mine, scheme=tiny.EYES)
     assert off(case) == EXPECTED and case.conditions["matched"] == "one file"
-    assert list(case.subset) == list(files.faces.subset)
+    assert list(case.subset) == list(files.samples.subset)
     # A truth that is named wins over the file's own.
     mine, truth = files(ground_truth=files.known["ground_truth"] + 100, subset=np.array(list("aabbcc")))
     assert off(match(mine, truth=truth, scheme=tiny.EYES)) == EXPECTED
@@ -133,7 +133,7 @@ def test_scales_are_image_px_of_one_or_two_axes(files):
     two = np.stack([one - 0.5, one + 0.5], axis=-1) + 1
     eyes = np.linalg.norm(np.diff(files.known["ground_truth"][:, :2], axis=1)[:, 0], axis=-1)
     for scale, mean in ((one, np.arange(6)), (two, np.arange(6) + 1)):
-        mine, truth = files(scale=scale[::-1], image=files.faces.name[::-1])
+        mine, truth = files(scale=scale[::-1], image=files.samples.name[::-1])
         got = scoring.score(match(mine, truth=truth, scheme=tiny.EYES))
         assert got["scale_mean"] == pytest.approx(mean.mean())
         assert got["scale_mean_percent"] == pytest.approx(np.mean(100 * mean / eyes))

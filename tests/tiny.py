@@ -13,6 +13,7 @@ from lapjax import data, game
 from lapjax.calibration import Calibration, save_calibration
 from lapjax.checkpoints import CALIBRATION, RunDirectory
 from lapjax.config import Config, Model, Optimiser, override
+from lapjax.samples import Samples
 from lapjax.schemes import SCHEMES, Scheme, anonymous
 
 CHIP, FACTOR = 48, 1.8
@@ -27,7 +28,7 @@ _PLACES = {
 }
 
 
-def faces(count, split="train", *, scheme="eyes", factor=FACTOR, seed=0) -> data.Faces:
+def samples(count, split="train", *, scheme="eyes", factor=FACTOR, seed=0) -> Samples:
     """Noise with points near the places of a face; `scheme` "none" has no points."""
     rng = np.random.default_rng((seed, count))
     known = {"eyes": EYES, "five": SCHEMES["five"], "none": anonymous(0)}[scheme]
@@ -40,7 +41,7 @@ def faces(count, split="train", *, scheme="eyes", factor=FACTOR, seed=0) -> data
     box = np.tile(np.float32([0, 0, 50, 50]), (count, 1))
     if known.count:
         box = np.concatenate([on_image.min(axis=1), on_image.max(axis=1)], axis=-1).astype(np.float32)
-    return data.Faces(
+    return Samples(
         images=rng.integers(0, 256, (count, CHIP, CHIP, 3), np.uint8),
         landmarks=landmarks,
         visible=np.ones((count, known.count), bool),
@@ -64,10 +65,12 @@ def faces(count, split="train", *, scheme="eyes", factor=FACTOR, seed=0) -> data
 def write_pack(folder, **options):
     """A pack with the splits train (24), validation (7), unlabelled (16) and told, by models (9)."""
     path = folder / "tiny.npz"
-    labelled = {split: faces(count, split, **options) for split, count in [("train", 24), ("validation", 7)]}
-    told = faces(9, "told", **options)
+    labelled = {
+        split: samples(count, split, **options) for split, count in [("train", 24), ("validation", 7)]
+    }
+    told = samples(9, "told", **options)
     told = dataclasses.replace(told, scale=np.full(told.visible.shape, 2.0, np.float32))
-    data.write_pack(path, labelled | {"unlabelled": faces(16, "unlabelled", scheme="none"), "told": told})
+    data.write_pack(path, labelled | {"unlabelled": samples(16, "unlabelled", scheme="none"), "told": told})
     return path
 
 

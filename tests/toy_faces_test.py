@@ -134,8 +134,8 @@ def test_bad_arguments_are_refused(bad):
 
 def test_splits_are_disjoint_and_grow_from_the_front():
     few = {split: toy_faces.generate(split, 3, size=48) for split in toy_faces.SPLITS}
-    chips = [chip.tobytes() for faces in few.values() for chip in faces.images]
-    names = [name for faces in few.values() for name in faces.name]
+    chips = [chip.tobytes() for samples in few.values() for chip in samples.images]
+    names = [name for samples in few.values() for name in samples.name]
     assert len(set(chips)) == len(set(names)) == 3 * len(few)
     more = toy_faces.generate("train", 5, size=48)
     np.testing.assert_array_equal(more.images[:3], few["train"].images)
@@ -164,14 +164,14 @@ def test_a_prepared_set_holds_the_same_faces(tmp_path, monkeypatch):
     assert prepared.splits("toy_faces", tmp_path) == dict(sets.SPLITS)
     assert prepared.meta("toy_faces", tmp_path)["chip_size"] == 64
     records = prepared.source("toy_faces", "train", tmp_path)
-    faces = toy_faces.generate("train", 2, size=64)
+    samples = toy_faces.generate("train", 2, size=64)
     found = {record["name"]: record for record in records}
-    for i, name in enumerate(faces.name):
+    for i, name in enumerate(samples.name):
         record = found[str(name)]
         for column in ("landmarks", "visible", "box", "image_to_chip"):
-            np.testing.assert_array_equal(record[column], getattr(faces, column)[i])
+            np.testing.assert_array_equal(record[column], getattr(samples, column)[i])
         assert record["subset"] == "toy"
-        difference = read_image(record["image"]).astype(int) - faces.images[i]
+        difference = read_image(record["image"]).astype(int) - samples.images[i]
         assert np.abs(difference).mean() < 4
     assert not prepared.source("toy_faces", "unlabelled", tmp_path)[0]["visible"].any()
 

@@ -500,7 +500,7 @@ def test_another_run_is_not_resumed(whole, pack, tmp_path):
 def test_other_faces_under_the_same_name_are_another_run(tmp_path):
     path = tiny.write_pack(tmp_path)
     run(tiny.config(path), tmp_path / "run", stop_at=0)
-    data.write_pack(path, {"train": tiny.faces(20), "validation": tiny.faces(7, "validation")})
+    data.write_pack(path, {"train": tiny.samples(20), "validation": tiny.samples(7, "validation")})
     with pytest.raises(LapjaxError, match=r"data.labelled \(24 there, 20 now\)"):
         run(tiny.config(path), tmp_path / "run", resume=True)
 
@@ -567,55 +567,59 @@ def test_heatmaps_that_cannot_be_learned(whole, pack, tmp_path):
         assert not (tmp_path / "b").exists()
 
 
-def hide_an_eye(faces):
-    visible = faces.visible.copy()
+def hide_an_eye(samples):
+    visible = samples.visible.copy()
     visible[2, 0] = False
-    return dataclasses.replace(faces, visible=visible)
+    return dataclasses.replace(samples, visible=visible)
 
 
 BAD = {
     "no landmarks": (
-        {"train": tiny.faces(8, scheme="none")},
+        {"train": tiny.samples(8, scheme="none")},
         {},
         "has no landmarks: train on a labelled set",
     ),
-    "narrow chips": ({"train": tiny.faces(8, factor=1.2)}, {}, "crops 1.4 landmark boxes .* show 1.2"),
-    "no validation": ({"train": tiny.faces(8)}, {}, "no split 'validation'"),
+    "narrow chips": ({"train": tiny.samples(8, factor=1.2)}, {}, "crops 1.4 landmark boxes .* show 1.2"),
+    "no validation": ({"train": tiny.samples(8)}, {}, "no split 'validation'"),
     "hidden eye": (
-        {"train": tiny.faces(8), "validation": hide_an_eye(tiny.faces(7))},
+        {"train": tiny.samples(8), "validation": hide_an_eye(tiny.samples(7))},
         {},
         "split validation: image 2: an eye landmark is not visible",
     ),
     "unlabelled": (
-        {"train": tiny.faces(8), "validation": tiny.faces(7)},
+        {"train": tiny.samples(8), "validation": tiny.samples(7)},
         {"game": {"adversary": True}},
         "no split 'unlabelled'",
     ),
     "fewer labelled": (
-        {"train": tiny.faces(8), "validation": tiny.faces(7)},
+        {"train": tiny.samples(8), "validation": tiny.samples(7)},
         {"train_limit": 9},
         "has 8 faces in its split train, fewer than the 9 .*: name a larger set, or say --train-limit 8",
     ),
     "fewer unlabelled": (
         {
-            "train": tiny.faces(8),
-            "validation": tiny.faces(7),
-            "unlabelled": tiny.faces(5, scheme="none"),
+            "train": tiny.samples(8),
+            "validation": tiny.samples(7),
+            "unlabelled": tiny.samples(5, scheme="none"),
         },
         {"game": {"adversary": True}, "unlabelled_limit": 70},
         "has 5 faces in its split unlabelled, fewer than the 70 .*--unlabelled-limit 5",
     ),
     "labels of nobody": (
-        {"train": tiny.faces(8), "validation": tiny.faces(7), "unlabelled": tiny.faces(5, scheme="none")},
+        {
+            "train": tiny.samples(8),
+            "validation": tiny.samples(7),
+            "unlabelled": tiny.samples(5, scheme="none"),
+        },
         {"semi": {"method": "labels"}},
         "has no labels of trained models: write some with `lapjax label RUN",
     ),
     "labels of another scheme": (
         {
-            "train": tiny.faces(8),
-            "validation": tiny.faces(7),
+            "train": tiny.samples(8),
+            "validation": tiny.samples(7),
             "unlabelled": dataclasses.replace(
-                tiny.faces(5, scheme="five"), scale=np.ones((5, 5), np.float32)
+                tiny.samples(5, scheme="five"), scale=np.ones((5, 5), np.float32)
             ),
         },
         {"semi": {"method": "labels"}},

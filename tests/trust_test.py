@@ -14,28 +14,28 @@ from lapjax.scoring import truth
 from lapjax.train import train
 
 
-def guesses(faces, seed=0):
+def guesses(samples, seed=0):
     """Predictions whose errors are as large as their scale says, per axis, and their calibration's stage is known."""
     random = np.random.default_rng(seed)
-    count, points = faces.visible.shape
+    count, points = samples.visible.shape
     scale = random.uniform(0.5, 4, (count, points, 1)).repeat(2, axis=2)
     unit = np.full(count, 2.0)
     off = random.laplace(size=(count, points, 2)) * scale
-    where = truth(faces) + off * unit[:, None, None]
+    where = truth(samples) + off * unit[:, None, None]
     return Predictions(where, scale, unit, np.full_like(where, 1.5))
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     config = tiny.config(tmp_path / "x.npz")
-    monkeypatch.setattr(trust, "predict", lambda model, variables, faces: guesses(faces, len(faces)))
+    monkeypatch.setattr(trust, "predict", lambda model, variables, samples: guesses(samples, len(samples)))
     return Run(config, tiny.EYES, {}, 3, {})
 
 
 def test_the_radius_holds_and_the_scale_ranks(run):
-    calibration = trust.calibrate(run, tiny.faces(400))
+    calibration = trust.calibrate(run, tiny.samples(400))
     known = dataclasses.replace(run, calibration=calibration)
-    worth = trust.assess(known, tiny.faces(300, "test"))
+    worth = trust.assess(known, tiny.samples(300, "test"))
     assert abs(worth["radius"]["overall"] - 0.9) < 0.03
     low, high = worth["radius"]["interval"]
     assert low < worth["radius"]["overall"] < high
@@ -49,31 +49,31 @@ def test_the_radius_holds_and_the_scale_ranks(run):
 
 
 def test_another_level_and_hidden_points(run):
-    faces = tiny.faces(400)
-    visible = faces.visible.copy()
+    samples = tiny.samples(400)
+    visible = samples.visible.copy()
     visible[::2, 3] = False
-    calibration = trust.calibrate(run, dataclasses.replace(faces, visible=visible), level=0.5)
+    calibration = trust.calibrate(run, dataclasses.replace(samples, visible=visible), level=0.5)
     known = dataclasses.replace(run, calibration=calibration)
-    worth = trust.assess(known, dataclasses.replace(faces, visible=visible))
+    worth = trust.assess(known, dataclasses.replace(samples, visible=visible))
     assert worth["radius"]["level"] == 0.5 and abs(worth["radius"]["overall"] - 0.5) < 0.03
 
 
 def test_without_failures_there_is_nothing_to_find(run):
-    known = dataclasses.replace(run, calibration=trust.calibrate(run, tiny.faces(50)))
-    worth = trust.assess(known, tiny.faces(50), threshold=1e6)
+    known = dataclasses.replace(run, calibration=trust.calibrate(run, tiny.samples(50)))
+    worth = trust.assess(known, tiny.samples(50), threshold=1e6)
     assert worth["ranking"]["raw"]["failure_auroc"]["1e+06"] is None
 
 
 def test_a_run_that_was_not_calibrated(run):
     with pytest.raises(LapjaxError, match="has no calibration.json: `lapjax calibrate DIR`"):
-        trust.assess(run, tiny.faces(3))
+        trust.assess(run, tiny.samples(3))
 
 
 def test_a_run_keeps_its_calibration_until_it_learns_more(tmp_path):
     splits = {
-        "train": tiny.faces(24),
-        "validation": tiny.faces(7, "validation"),
-        "calibration": tiny.faces(12, "calibration"),
+        "train": tiny.samples(24),
+        "validation": tiny.samples(7, "validation"),
+        "calibration": tiny.samples(12, "calibration"),
     }
     data.write_pack(tmp_path / "tiny.npz", splits)
     config = tiny.config(tmp_path / "tiny.npz")

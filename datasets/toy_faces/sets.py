@@ -6,7 +6,7 @@ import numpy as np
 
 from lapjax.datasets.toy_faces.scene import draw
 from lapjax.errors import LapjaxError
-from lapjax.packs import Faces
+from lapjax.samples import Samples
 from lapjax.schemes import anonymous, get_scheme
 
 SPLITS = {"train": 1200, "validation": 200, "calibration": 200, "test": 300, "unlabelled": 1000}
@@ -22,7 +22,7 @@ def generate(
     size: int = 160,
     factor: float = 1.8,
     progress: Callable[[int, int], None] | None = None,
-) -> Faces:
+) -> Samples:
     """Draws a split: its chip is its image, so `image_to_chip` is the identity.
 
     Args:
@@ -50,7 +50,7 @@ def generate(
             progress(i + 1, count)
     unlabelled = split == "unlabelled"
     scheme = anonymous(0) if unlabelled else get_scheme("300w")
-    return Faces(
+    return Samples(
         images=images,
         landmarks=landmarks[:, : scheme.count],
         visible=np.ones((count, scheme.count), bool),

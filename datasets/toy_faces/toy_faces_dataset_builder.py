@@ -41,24 +41,24 @@ class Builder(ChipBuilder, skip_registration=True):
         self._records, total = {}, sum(SPLITS.values())
         for split in SPLITS:
             done = sum(map(len, self._records.values()))
-            faces = generate(
+            samples = generate(
                 split,
                 size=self.settings["chip_size"],
                 factor=self.settings["chip_factor"],
                 progress=progress and (lambda drawn, _, done=done: progress(done + drawn, total)),
             )
-            labelled = not faces.meta["unlabelled"]
+            labelled = not samples.meta["unlabelled"]
             self._records[split] = [
                 {
-                    "image": write_jpeg(faces.images[i], self.settings["quality"]),
-                    "landmarks": faces.landmarks[i] if labelled else np.zeros((68, 2), np.float32),
+                    "image": write_jpeg(samples.images[i], self.settings["quality"]),
+                    "landmarks": samples.landmarks[i] if labelled else np.zeros((68, 2), np.float32),
                     "visible": np.full(68, labelled),
-                    "box": faces.box[i],
-                    "name": str(faces.name[i]),
-                    "subset": str(faces.subset[i]),
-                    "image_to_chip": faces.image_to_chip[i],
+                    "box": samples.box[i],
+                    "name": str(samples.name[i]),
+                    "subset": str(samples.subset[i]),
+                    "image_to_chip": samples.image_to_chip[i],
                 }
-                for i in range(len(faces))
+                for i in range(len(samples))
             ]
         counts = {split: {"toy": len(members)} for split, members in self._records.items()}
         self.info.metadata.update(counts=counts, notes=[], unreadable=[])
