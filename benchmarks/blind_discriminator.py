@@ -20,6 +20,7 @@ import optax
 from lapjax import augment, data, game, losses
 from lapjax.cpu import with_huge_pages
 from lapjax.recipes import get_recipe
+from lapjax.step import shrink
 
 BATCH, HELD_OUT, LANDMARKS = 32, 500, 68
 
@@ -57,7 +58,7 @@ def main() -> None:
         return made.images
 
     def judge(params, images):
-        small = game.shrink(images, config.model.stride)
+        small = shrink(images, config.model.stride)
         return discriminator.apply({"params": params}, small, jnp.zeros((*small.shape[:3], LANDMARKS)))
 
     def logits(params, key, chips):

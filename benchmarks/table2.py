@@ -20,7 +20,7 @@ from photographs import in_turn
 from readme import table, write_between
 from reads import RESULTS
 
-from lapjax import findings, game, graph
+from lapjax import findings, graph, networks
 from lapjax.cpu import with_huge_pages
 from lapjax.grids import LOSSES
 from lapjax.networks import parameter_count
@@ -37,7 +37,7 @@ def measure(repeats: int) -> None:
     for width in WIDTHS:
         model = get_recipe(f"poster-{width.replace('/', '_')}-laplacekl").model
         image = np.zeros((1, model.input_size, model.input_size, 3), np.float32)
-        variables = game.make_generator(model, 68).init(jax.random.key(0), image)
+        variables = networks.make_generator(model, 68).init(jax.random.key(0), image)
         files = {
             precision: graph.build(model, variables, 68, precision=precision).SerializeToString()
             for precision in ("float32", "float16")

@@ -77,7 +77,7 @@ def load_run(source: str | os.PathLike, *, which: str = "best") -> Run:
     directory = shipped.find(source)
     if not directory.is_dir():
         return _load_file(directory, which)
-    from lapjax.game import variable_shapes
+    from lapjax.networks import variable_shapes
 
     with contextlib.closing(RunDirectory(directory)) as place:
         config, scheme, info = place.read()

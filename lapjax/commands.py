@@ -13,7 +13,7 @@ from lapjax.errors import LapjaxError
 from lapjax.experiments import reproduce
 from lapjax.measuring import calibrate, compare, evaluate, report
 from lapjax.options import File, Flag, Folder, Name, Number, check_place, console
-from lapjax.recipes import RECIPES
+from lapjax.recipes import RECIPES, published
 from lapjax.using import export, locate, models
 
 __all__ = [
@@ -31,22 +31,6 @@ __all__ = [
     "reproduce",
     "train",
 ]
-
-# Table 1 of the poster: NME in percent on the common, challenging and full sets of 300W, trained on all of 300W's
-# 3,148 images. It prints no other width, so no other recipe has a number to meet.
-_COLUMNS = ("common", "challenge", "full")
-_REPORTED = {
-    "poster-1-sam": (3.48, 7.39, 4.25),
-    "poster-1-sam+d-10k": (3.34, 7.90, 4.23),
-    "poster-1-sam+d-30k": (3.41, 7.99, 4.31),
-    "poster-1-sam+d-50k": (3.41, 8.06, 4.32),
-    "poster-1-sam+d-70k": (3.34, 8.17, 4.29),
-    "poster-1-laplacekl": (3.28, 7.01, 4.01),
-    "poster-1-laplacekl+d-10k": (3.26, 6.96, 3.99),
-    "poster-1-laplacekl+d-30k": (3.29, 6.74, 3.96),
-    "poster-1-laplacekl+d-50k": (3.26, 6.71, 3.94),
-    "poster-1-laplacekl+d-70k": (3.19, 6.87, 3.91),
-}
 
 
 def prepare(
@@ -314,7 +298,7 @@ def recipes(*, json: Flag = False) -> None:
                 "epochs": config.epochs,
                 "dataset": config.dataset,
                 "unlabelled": config.unlabelled_limit if config.game.adversary else 0,
-                "reported": dict(zip(_COLUMNS, _REPORTED[name], strict=True)) if name in _REPORTED else None,
+                "reported": published(name),
             }
             for name, config in RECIPES.items()
         ]
@@ -337,24 +321,21 @@ def recipes(*, json: Flag = False) -> None:
     for name, config in RECIPES.items():
         if "+" in name:
             continue
-        reported = [
-            _REPORTED[one][0] for one in (name, *(f"{name}+{game}" for game in games)) if one in _REPORTED
-        ]
+        reported = [published(one) for one in (name, *(f"{name}+{game}" for game in games))]
         table.add_row(
             name,
             config.model.network,
             f"{config.model.input_size} px",
             f"{counts[config.model]:,}",
             f"{config.epochs:g}",
-            " ".join(map("{:.2f}".format, reported)),
+            " ".join(f"{row['common']:.2f}" for row in reported if row),
         )
     console().print(table)
 
 
 def _parameter_counts() -> dict:
     """Model -> parameters of its generator for 68 landmarks, from shapes alone."""
-    from lapjax.game import variable_shapes
-    from lapjax.networks import parameter_count
+    from lapjax.networks import parameter_count, variable_shapes
     from lapjax.schemes import get_scheme
 
     landmarks = get_scheme("300w").count

@@ -12,7 +12,7 @@ import numpy as np
 from lapjax import augment, geometry, heatmaps, metrics, scoring
 from lapjax.config import Model
 from lapjax.errors import LapjaxError, LapjaxWarning
-from lapjax.game import landmark_count, make_generator
+from lapjax.networks import landmark_count, make_generator
 from lapjax.samples import Samples
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What `train` does once everything is in place: send, step, log, validate, save. All that is computed is in `game.step`.
+"""What `train` does once everything is in place: send, step, log, validate, save. All that is computed is in `step.train_step`.
 
 A `Loop` is one run; it asks for its steps, and `run` has them computed: those of one loop, or of several in one program.
 """
@@ -14,14 +14,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lapjax import augment, data, game, metrics
+from lapjax import augment, game, metrics
+from lapjax.checkpoints import RunDirectory
+from lapjax.config import Config
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import predict
+from lapjax.material import Material, fresh_state, players, sources
 from lapjax.samples import Samples
 from lapjax.scoring import truth
-from lapjax.sharding import agree, from_first, on_first
+from lapjax.sharding import Placement, agree, from_first, on_first
+from lapjax.step import heldout_accuracy
 
-__all__ = ["Loop", "Material", "Outcome", "image_errors", "run"]
+__all__ = ["Loop", "Outcome", "image_errors", "run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,15 +43,6 @@ class Outcome:
     @property
     def finished(self) -> bool:
         return self.step == self.steps
-
-
-@dataclasses.dataclass
-class Material:
-    """The faces of a run."""
-
-    labelled: Samples
-    validation: Samples
-    unlabelled: Samples | None
 
 
 def image_errors(points, samples: Samples) -> np.ndarray:
@@ -80,51 +75,51 @@ class Steps(NamedTuple):
 class Loop:
     """One run from its first or its last step to its end; what `train` says, it does."""
 
-    def __init__(self, config, samples: Material, start, teacher, placement, directory, log_every, report):
-        """`start`: the variables of a trained network, or None; `teacher`: as of `game.Players`; the rest as `train` has it."""
+    def __init__(
+        self,
+        config: Config,
+        material: Material,
+        *,
+        placement: Placement,
+        directory: RunDirectory,
+        log_every: int,
+        report: Callable[[dict], None],
+        start: dict | None = None,
+        teacher: Callable[[jax.Array], jax.Array] | None = None,
+    ):
+        """A run that has not begun; nothing is written yet.
+
+        Args:
+          config: of the run.
+          material: its samples.
+          placement: where its steps run.
+          directory: its files.
+          log_every: steps between logged lines.
+          report: called with every logged line.
+          start: the variables of the trained network to start from, None for a fresh one.
+          teacher: the heatmaps to learn, as of `game.Players`.
+
+        Raises:
+          LapjaxError: a start of another network, or several steps a call of chips that are not on the device.
+        """
         self.config, self.placement, self.directory = config, placement, directory
         self.log_every, self.report = log_every, report
-        per_epoch = len(samples.labelled) / config.batch_size
-        self.steps = max(1, math.ceil(config.epochs * per_epoch))
-        self.validate_every = max(1, round(config.evaluate_every * per_epoch))
-        self.per_epoch = per_epoch
-        self.players = game.Players(
-            config,
-            samples.labelled.scheme.count,
-            samples.labelled.scheme.flip,
-            self.steps,
-            samples.labelled.meta["chip_factor"],
-            samples.unlabelled.meta["chip_factor"] if samples.unlabelled else None,
-            placement.axis,
-            teacher,
-        )
-        self.fresh = game.init(jax.random.key(config.seed), self.players)
-        if start is not None:
-            try:
-                self.fresh = game.start_from(self.fresh, start)
-            except LapjaxError as error:
-                raise LapjaxError(f"cannot start from {config.start}: {error}") from error
-        self.labelled = data.source(samples.labelled, config.batch_size, config.seed, put=placement.put)
-        self.unlabelled = None
-        if samples.unlabelled:
-            self.unlabelled = data.source(
-                samples.unlabelled, config.unlabelled_batch_size, config.seed + 1, put=placement.put
-            )
-        sources = [source for source in (self.labelled, self.unlabelled) if source]
-        if config.dispatch > 1 and not all(isinstance(source, data.Resident) for source in sources):
-            raise LapjaxError(
-                f"dispatch {config.dispatch} needs all chips on the device, and these are too many: leave it at 1"
-            )
+        self.per_epoch = len(material.labelled) / config.batch_size
+        self.steps = max(1, math.ceil(config.epochs * self.per_epoch))
+        self.validate_every = max(1, round(config.evaluate_every * self.per_epoch))
+        self.players = players(config, material, self.steps, placement.axis, teacher)
+        self.fresh = fresh_state(self.players, start)
+        self.labelled, self.unlabelled = sources(config, material, placement)
         # The other chips lie on the device now: the host keeps those of the validation split alone.
-        self.validation = samples.validation
+        self.validation = material.validation
 
         @jax.jit
-        def heldout_accuracy(params, chips, landmarks, visible):
+        def accuracy(params, chips, landmarks, visible):
             factor = self.validation.meta["chip_factor"]
             crops = augment.crop(chips, landmarks, visible, model=config.model, chip_factor=factor)
-            return game.heldout_accuracy(params, crops, self.players)
+            return heldout_accuracy(params, crops, self.players)
 
-        self.heldout_accuracy = heldout_accuracy
+        self.heldout_accuracy = accuracy
 
     def run(
         self, asked: Callable[[int], int | None]

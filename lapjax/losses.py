@@ -69,8 +69,8 @@ def laplace_kl_loss(
     scale: Float[Array, "*b k 2"],
     target: Float[Array, "*b k 2"],
     *,
+    direction: str,
     target_scale: float | Float[Array, ""] | Float[Array, "*b k 1"] = 1.0,
-    direction: str = "q||p",
     combine: str = "axis",
     balance: float = 0.0,
 ) -> Float[Array, "*b k"]:
@@ -80,9 +80,10 @@ def laplace_kl_loss(
       points: predicted, input px.
       scale: predicted Laplace scale b per axis, input px.
       target: true points, input px.
+      direction: "q||p", the poster's, or "p||q", the recipes' (`config.Loss`). They differ in what b an error asks for,
+        so that none is the default.
       target_scale: t in input px: a number, a traced scalar (a schedule) or one for each landmark (labels that know
         how sure they are).
-      direction: "q||p", the poster's, or "p||q".
       combine: "axis" adds the divergences along x and y, the exact one of the separable 2-D model; "sum"
         takes one divergence of b_x + b_y and |dx| + |dy|, with t in that summed unit.
       balance: weighs each divergence with (b / t)^balance, held constant under differentiation. KL(p||q) pulls a

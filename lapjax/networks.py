@@ -12,10 +12,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lapjax.config import Model
 from lapjax.convolutions import depthwise, halving
 from lapjax.errors import LapjaxError
 
-__all__ = ["Discriminator", "FastGenerator", "Generator", "parameter_count"]
+__all__ = [
+    "Discriminator",
+    "FastGenerator",
+    "Generator",
+    "landmark_count",
+    "make_generator",
+    "parameter_count",
+    "variable_shapes",
+]
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 # The channels count into the fan-in here, though a depthwise kernel sums over none: batch norm follows, so the
@@ -23,6 +32,28 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 small_normal = nn.initializers.variance_scaling(
     2.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=()
 )
+
+
+def make_generator(model: Model, landmarks: int, *, axis: str | None = None) -> nn.Module:
+    """The linen module that a `Model` describes, for `landmarks` heatmaps; `axis` names a pmap axis, if any."""
+    dtype = jnp.dtype(model.dtype)
+    if model.network == "poster":
+        return Generator(landmarks, model.width, model.dropout, dtype)
+    return FastGenerator(landmarks, model.channels, model.blocks, model.dropout, dtype, axis)
+
+
+def variable_shapes(model: Model, landmarks: int) -> dict:
+    """{"params", "batch_stats"} of a generator as shapes and types, without computing anything."""
+    image = jax.ShapeDtypeStruct((1, model.input_size, model.input_size, 3), jnp.float32)
+    shapes = jax.eval_shape(make_generator(model, landmarks).init, jax.random.key(0), image)
+    return {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+
+
+def landmark_count(variables) -> int:
+    """K of a generator's variables, read off the last layer: both generators end in a dense layer to the landmarks."""
+    names = [name for name in variables["params"] if name.startswith("Dense_")]
+    last = max(names, key=lambda name: int(name.rpartition("_")[2]))
+    return variables["params"][last]["bias"].shape[-1]
 
 
 def parameter_count(params) -> int:

@@ -6,7 +6,7 @@
 from lapjax.config import Augmentation, Config, Loss, Model, Optimiser, override
 from lapjax.errors import LapjaxError, nearest
 
-__all__ = ["FAST_SIZES", "RECIPES", "WIDTHS", "get_recipe"]
+__all__ = ["FAST_SIZES", "PUBLISHED", "RECIPES", "WIDTHS", "get_recipe", "list_recipes", "published"]
 
 WIDTHS = {"1/16": 1 / 16, "1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "1": 1.0}
 FAST_SIZES = {
@@ -14,6 +14,51 @@ FAST_SIZES = {
     "medium": {"channels": 24, "blocks": (2, 5, 5), "input_size": 128},
     "large": {"channels": 32, "blocks": (2, 5, 5), "input_size": 160},
 }
+
+
+# Table 1 of the poster as printed there, NME in percent: AFLW, and 300W common, challenging, full; None where it has no number.
+# Trained on all of 300W's 3,148 images. The rows of other authors mix normalisers.
+PUBLISHED = {
+    "SDM, inter-pupil": (5.43, 5.57, 15.40, 7.52),
+    "CFSS, inter-pupil": (2.17, 4.36, 7.56, 4.99),
+    "RCSR": (None, 4.01, 8.58, 4.90),
+    "RCN+ (L+ELT)": (1.59, 4.20, 7.78, 4.90),
+    "CPM+SBR": (2.14, 3.28, 7.58, 4.10),
+    "SAM": (2.26, 3.48, 7.39, 4.25),
+    "SAM+D 10K": (None, 3.34, 7.90, 4.23),
+    "SAM+D 30K": (None, 3.41, 7.99, 4.31),
+    "SAM+D 50K": (None, 3.41, 8.06, 4.32),
+    "SAM+D 70K": (None, 3.34, 8.17, 4.29),
+    "LaplaceKL": (1.97, 3.28, 7.01, 4.01),
+    "LaplaceKL+D 10K": (None, 3.26, 6.96, 3.99),
+    "LaplaceKL+D 30K": (None, 3.29, 6.74, 3.96),
+    "LaplaceKL+D 50K": (None, 3.26, 6.71, 3.94),
+    "LaplaceKL+D 70K": (None, 3.19, 6.87, 3.91),
+}
+
+
+def published(name: str) -> dict[str, float] | None:
+    """What the poster's Table 1 reports for a recipe: NME in percent on 300W's common, challenge and full sets.
+
+    None for every recipe but those of the poster's network at width 1, the only one that its Table 1 has.
+    """
+    base, _, game = name.partition("+d-")
+    loss = {"poster-1-sam": "SAM", "poster-1-laplacekl": "LaplaceKL"}.get(base)
+    if loss is None:
+        return None
+    row = PUBLISHED[f"{loss}+D {game.upper()}" if game else loss]
+    return dict(zip(("common", "challenge", "full"), row[1:], strict=True))
+
+
+def list_recipes() -> list[str]:
+    """The names of all recipes, those of one network together, the smallest first.
+
+    Example:
+      >>> import lapjax
+      >>> "fast-medium-laplacekl" in lapjax.list_recipes()
+      True
+    """
+    return list(RECIPES)
 
 
 def get_recipe(name: str) -> Config:

@@ -15,8 +15,7 @@ from lapjax.card import Card
 from lapjax.config import Config, Model, from_dict, to_dict
 from lapjax.engines import open_bytes, read_file, start_session
 from lapjax.errors import LapjaxError
-from lapjax.game import landmark_count, make_generator, variable_shapes
-from lapjax.networks import Norm
+from lapjax.networks import Norm, landmark_count, make_generator, variable_shapes
 
 __all__ = ["read", "with_statistics"]
 

@@ -1,6 +1,6 @@
 """Where a step runs: jit over a mesh of all devices (the default, several hosts too), or pmap.
 
-The step itself (`game.step`) knows nothing of devices but the name of a pmap axis. Batches are drawn inside the
+The step itself (`step.train_step`) knows nothing of devices but the name of a pmap axis. Batches are drawn inside the
 compiled step, each device taking its own rows of the global batch.
 """
 
@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lapjax import game
 from lapjax.errors import LapjaxError
+from lapjax.step import train_step
 
 __all__ = ["AXIS", "Placement", "agree", "from_first", "on_first", "start_processes"]
 
@@ -139,12 +140,12 @@ class Placement:
           players: of the run, whose `axis` is this placement's.
           labelled: the source of labelled batches (`data.source`); `sent` is what its `send(step)` gives.
           unlabelled: likewise; None compiles supervised training.
-          measure: as of `game.step`.
+          measure: as of `step.train_step`.
           steps: in one call, under jit and over `data.Resident`; `sent` is then `send(step, steps)`, and the metrics
             are (steps,) each.
         """
         count = len(self.devices)
-        run = functools.partial(game.step, players=players, measure=measure)
+        run = functools.partial(train_step, players=players, measure=measure)
         sizes = players.config.batch_size, players.config.unlabelled_batch_size
 
         def on_mesh(state, sent, sent_unlabelled, seed, row=None):
@@ -188,7 +189,7 @@ class Placement:
 
         Where `compile` takes or makes a function of one thing, here it is a tuple of one of each run.
         """
-        run = functools.partial(game.step, players=players[0], measure=measure)
+        run = functools.partial(train_step, players=players[0], measure=measure)
 
         def on_all(states, sent, sent_unlabelled, seeds, row=None):
             def draw(sources, sent):

@@ -17,7 +17,8 @@ from lapjax.errors import LapjaxError
 from lapjax.evaluate import check_crop
 from lapjax.images import join_terms
 from lapjax.labelling import mean_heatmaps
-from lapjax.loop import Loop, Material, Outcome, image_errors, run
+from lapjax.loop import Loop, Outcome, image_errors, run
+from lapjax.material import Material
 from lapjax.samples import Samples
 from lapjax.scoring import truth
 from lapjax.sharding import Placement, on_first
@@ -226,7 +227,16 @@ def _prepare(config: Config, out, report, *, data_dir, scheme, log_every, read) 
     directory = RunDirectory(out)
     known = _startable(config, start, samples.labelled) if start else None
     teacher = functools.partial(mean_heatmaps, teachers) if teachers else None
-    loop = Loop(config, samples, known, teacher, placement, directory, log_every, report)
+    loop = Loop(
+        config,
+        samples,
+        start=known,
+        teacher=teacher,
+        placement=placement,
+        directory=directory,
+        log_every=log_every,
+        report=report,
+    )
     return _Prepared(loop, directory, (config, samples.labelled.scheme, info))
 
 

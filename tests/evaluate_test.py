@@ -13,7 +13,7 @@ from lapjax import data, heatmaps
 from lapjax.config import Model
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import Predictions, config_conditions, evaluate, predict
-from lapjax.game import landmark_count
+from lapjax.networks import landmark_count
 from lapjax.samples import Samples
 from lapjax.schemes import SCHEMES, anonymous
 from lapjax.scoring import truth

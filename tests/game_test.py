@@ -13,6 +13,7 @@ import pytest
 from lapjax import augment, game, heatmaps, losses
 from lapjax.config import Augmentation, Config, Game, Loss, Model, Optimiser, override
 from lapjax.schemes import get_scheme
+from lapjax.step import heldout_accuracy, train_step
 
 BATCH, FACES, CHIP, FACTOR, SIZE, STEPS = 4, 3, 48, 1.8, 32, 100
 SCHEME = get_scheme("five")
@@ -70,7 +71,7 @@ def _init(config, _networks):
 
 @functools.lru_cache
 def _step(config, _networks):
-    return quick(functools.partial(game.step, players=players(config), measure=True))
+    return quick(functools.partial(train_step, players=players(config), measure=True))
 
 
 def networks():
@@ -408,7 +409,7 @@ def test_heldout_accuracy_is_ds_opinion_of_true_pairs(one_layer):
         crops, _ = cropped(PLAYED)
         ideal = heatmaps.render(crops.landmarks, SIZE, SIZE) * crops.visible[:, None, None]
         logits = judge.apply({"params": params}, crops.images, ideal / (1 - np.exp(-0.5)) ** 2)
-        return game.heldout_accuracy(params, crops, players(PLAYED)), (logits > 0).mean()
+        return heldout_accuracy(params, crops, players(PLAYED)), (logits > 0).mean()
 
     found, expected = both(start(PLAYED).discriminator.params)
     assert 0 < expected < 1 and found == expected

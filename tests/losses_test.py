@@ -1,5 +1,6 @@
 """The losses against quadrature, SciPy's distributions, the closed forms of PAPER.md and their own limits."""
 
+import functools
 import itertools
 
 import chex
@@ -165,15 +166,22 @@ def test_gradients_of_the_loss_are_those_of_finite_differences(options, rng):
 
 
 def test_gradient_of_the_points_has_the_sign_of_the_error():
-    gradient = jax.grad(lambda points: losses.laplace_kl_loss(points, pair(2, 2), pair(0, 0)).sum())
+    gradient = jax.grad(
+        lambda points: losses.laplace_kl_loss(points, pair(2, 2), pair(0, 0), direction="q||p").sum()
+    )
     pull = 1 - np.exp(-3 / 2)
     np.testing.assert_allclose(gradient(pair(3, -3)), [[pull, -pull]], rtol=1e-5)
     np.testing.assert_array_equal(gradient(pair(0, 0)), [[0, 0]])
 
 
-def test_the_posters_direction_is_the_default():
-    found = losses.laplace_kl_loss(pair(0.3, 5), pair(2.5, 12), pair(1.7, 0))
+def test_the_posters_direction_takes_the_prediction_first():
+    found = losses.laplace_kl_loss(pair(0.3, 5), pair(2.5, 12), pair(1.7, 0), direction="q||p")
     np.testing.assert_allclose(found, [0.911732 + 9.425981], atol=2e-5)
+
+
+def test_neither_direction_is_the_default():
+    with pytest.raises(TypeError, match="direction"):
+        losses.laplace_kl_loss(pair(0, 0), pair(1, 1), pair(0, 0))
 
 
 def test_the_directions_swap_prediction_and_truth():
@@ -312,7 +320,8 @@ def test_a_vanishing_scale_is_floored(b):
 def test_bfloat16_predictions_are_computed_in_float32():
     points, scale = pair(20.25, 40.5).astype(jnp.bfloat16), pair(1.25, 0.75).astype(jnp.bfloat16)
     target = pair(20.126, 40.4)
-    for loss in (losses.laplace_kl_loss, losses.laplace_nll, losses.gaussian_kl):
+    laplace_kl_loss = functools.partial(losses.laplace_kl_loss, direction="q||p")
+    for loss in (laplace_kl_loss, losses.laplace_nll, losses.gaussian_kl):
         found, expected = loss(points, scale, target), loss(*map(jnp.float32, (points, scale)), target)
         chex.assert_type(found, jnp.float32)
         np.testing.assert_array_equal(found, expected)
@@ -323,8 +332,8 @@ def test_bfloat16_predictions_are_computed_in_float32():
 def test_one_value_per_landmark(batch):
     points, scale, target = (jnp.full((*batch, 5, 2), value) for value in (1.0, 2.0, 3.0))
     made = [
-        losses.laplace_kl_loss(points, scale, target),
-        losses.laplace_kl_loss(points, scale, target, combine="sum"),
+        losses.laplace_kl_loss(points, scale, target, direction="q||p"),
+        losses.laplace_kl_loss(points, scale, target, direction="q||p", combine="sum"),
         losses.laplace_nll(points, scale, target),
         losses.gaussian_kl(points, scale, target),
         losses.sam(points, target),
@@ -336,7 +345,7 @@ def test_a_scheduled_target_scale_does_not_compile_again():
     @jax.jit
     @chex.assert_max_traces(n=1)
     def loss(t):
-        return losses.laplace_kl_loss(pair(1, 1), pair(1, 1), pair(1, 1), target_scale=t)
+        return losses.laplace_kl_loss(pair(1, 1), pair(1, 1), pair(1, 1), direction="q||p", target_scale=t)
 
     np.testing.assert_allclose(loss(jnp.float32(1)), [0], atol=1e-6)
     np.testing.assert_allclose(loss(jnp.float32(2)), [2 * (np.log(2) - 0.5)], rtol=1e-5)
@@ -397,7 +406,7 @@ def test_the_game_is_safe_at_huge_logits(form):
     ("call", "said"),
     [
         (lambda p: losses.laplace_kl_loss(p, p, p, direction="q|p"), "'q|p'"),
-        (lambda p: losses.laplace_kl_loss(p, p, p, combine="xy"), "'xy'"),
+        (lambda p: losses.laplace_kl_loss(p, p, p, direction="q||p", combine="xy"), "'xy'"),
         (lambda p: losses.laplace_nll(p, p, p, combine="axes"), "'axes'"),
         (lambda p: losses.generator_loss(p, form="hinge"), "'hinge'"),
     ],

@@ -14,7 +14,7 @@ from lapjax.config import Game, override
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import predict
 from lapjax.export import export
-from lapjax.game import make_generator
+from lapjax.networks import make_generator
 from lapjax.restoring import with_statistics
 
 

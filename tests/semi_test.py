@@ -10,6 +10,7 @@ from tiny import compiler  # noqa: F401
 from lapjax import augment, game, geometry, heatmaps, semi
 from lapjax.config import Augmentation, Config, Loss, Model, Semi, override
 from lapjax.schemes import get_scheme
+from lapjax.step import train_step
 from lapjax.supervision import label_scale, supervise
 
 N, CHIP, FACTOR, T, SIZE = 6, 72, 1.8, 1.5, 32
@@ -163,7 +164,7 @@ def test_the_teacher_does_not_learn(samples, average):
     assert loss(moved) != loss(average["params"])  # it is asked
     state = game.init(KEY, _players("teacher"))
     step = jax.jit(
-        lambda state: game.step(state, _batch(samples), _batch(samples), players=_players("teacher"))
+        lambda state: train_step(state, _batch(samples), _batch(samples), players=_players("teacher"))
     )
     after, _ = step(state)
     # The average moves by its decay alone: 1 / 10 of the new parameters at the first step.
@@ -215,7 +216,9 @@ def test_both_sides_of_the_equivariance_learn(samples):
 
 @pytest.mark.parametrize("method", ["heatmaps", "teacher", "equivariance"])
 def test_a_step_with_a_lesson(samples, method):
-    step = jax.jit(lambda state: game.step(state, _batch(samples), _batch(samples), players=_players(method)))
+    step = jax.jit(
+        lambda state: train_step(state, _batch(samples), _batch(samples), players=_players(method))
+    )
     state = game.init(KEY, _players(method))
     _, metrics = step(state)
     assert all(np.isfinite(value) for value in metrics.values())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from lapjax import data, game
+from lapjax import data, game, networks
 from lapjax.calibration import Calibration, save_calibration
 from lapjax.checkpoints import CALIBRATION, RunDirectory
 from lapjax.config import Config, Model, Optimiser, override
@@ -115,7 +115,7 @@ POSTER = Model(network="poster", width=1 / 32, input_size=32, crop=1.25)
 def variables(model: Model, landmarks: int = EYES.count, seed: int = 0) -> dict:
     """What a trained generator may look like, without compiling anything: no two channels alike, no map flat."""
     image = jax.ShapeDtypeStruct((1, model.input_size, model.input_size, 3), np.float32)
-    shapes = jax.eval_shape(game.make_generator(model, landmarks).init, jax.random.key(0), image)
+    shapes = jax.eval_shape(networks.make_generator(model, landmarks).init, jax.random.key(0), image)
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
