@@ -50,7 +50,7 @@ def peaks_and_entropies(run, samples) -> tuple[np.ndarray, np.ndarray]:
 def sources(run, samples, guess) -> dict[str, tuple[np.ndarray, int]]:
     """Name -> an uncertainty (N, K, 2) in place of b, and the stride of the grid to free it of (0: none)."""
     peak, entropy = peaks_and_entropies(run, samples)
-    spread = stress.move_spread(run.config.model, run.variables, samples)
+    spread = stress.move_spread(run, samples)
     one = {
         # The side of a square that holds as much: both behave as lengths.
         "heatmap peak": peak**-0.5,
@@ -67,13 +67,13 @@ def sources(run, samples, guess) -> dict[str, tuple[np.ndarray, int]]:
 
 def measure(run, calibration_faces, samples, seen, facts) -> dict:
     """Source -> its numbers, raw and calibrated, on `faces`, of which `seen` is predicted and `facts` are known."""
-    held = predict(run.config.model, run.variables, calibration_faces)
+    held = predict(run, calibration_faces)
     held_error = metrics.point_errors(held.points, scoring.truth(calibration_faces))
     visible = samples.visible
     distances = metrics.normalisers(scoring.truth(samples), samples.box, samples.scheme, visible=visible)
     unit = distances[metrics.primary_normaliser(samples.scheme)][:, None]
     covered, hidden = stress.cover(samples)
-    under = predict(run.config.model, run.variables, covered)
+    under = predict(run, covered)
     held_sources, seen_sources, covered_sources = (
         sources(run, part, guess)
         for part, guess in ((calibration_faces, held), (samples, seen), (covered, under))
@@ -205,8 +205,8 @@ def main() -> None:
             for split in ("calibration", args.split)
         )
         run = dataclasses.replace(run, calibration=trust.calibrate(run, held))
-        boxes = stress.stressed_nme(run.config.model, run.variables, samples, shift=0.1, scale=0.15)
-        seen = predict(run.config.model, run.variables, samples)
+        boxes = stress.stressed_nme(run, samples, shift=0.1, scale=0.15)
+        seen = predict(run, samples)
         facts = trust.points(run, samples, guess=seen)
         plain = facts.nme
         result = {

@@ -189,7 +189,7 @@ def record(directory, samples) -> dict:
         "train_faces": trained.info["labelled"],
         "step": trained.step,
     }
-    result = evaluate(trained.config.model, trained.variables, samples, conditions=conditions)
+    result = evaluate(trained, samples, conditions=conditions)
     return result | {"commit": commit() or "not a checkout"}
 
 

@@ -33,7 +33,7 @@ from lapjax.cpu import with_huge_pages
 from lapjax.errors import TermsWarning
 from lapjax.networks import parameter_count
 from lapjax.recipes import get_recipe
-from lapjax.trust import calibrate_run
+from lapjax.trust import calibrate
 
 MODELS = pathlib.Path(lapjax.__file__).with_name("models")
 # Name -> the group of cells whose best seed it is, and the set whose test split says how good it is.
@@ -157,7 +157,7 @@ def _measure(name, cell, args) -> dict:
     """A seed's float16 file and its errors on the photographs of the test split."""
     directory = pathlib.Path(args.runs) / cell
     if not (directory / "calibration.json").exists():
-        calibrate_run(directory, data_dir=args.data_dir)
+        calibrate(directory, data_dir=args.data_dir)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / f"{name}.onnx"
         card = lapjax.export(directory, path, precision="float16", data_dir=args.data_dir, name=name).card

@@ -38,13 +38,13 @@ _NAMES = {
     "train_together": "train",
     "load_run": "checkpoints",
     "label": "labelling",
-    "calibrate_run": "trust",
+    "calibrate": "trust",
     "export": "export",
     "Localizer": "localizer",
     "evaluate": "evaluate",
     "predict": "evaluate",
     "truth": "scoring",
-    "view": "views",
+    "view": "evaluate",
     "score": "scoring",
     "compare": "scoring",
 }
@@ -91,7 +91,6 @@ _MODULES = {
     "submissions",
     "tables",
     "trust",
-    "views",
     "weights",
 }
 

@@ -24,7 +24,7 @@ def find_boxes(run: Run, samples: Samples) -> np.ndarray:
     Raises:
       LapjaxError: as `evaluate.predict`.
     """
-    points = predict(run.config.model, run.variables, samples).points
+    points = predict(run, samples).points
     return geometry.box_of(points, np.ones(points.shape[:2], bool))
 
 

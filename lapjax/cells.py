@@ -144,7 +144,7 @@ def _keep(cell: Cell, run: Run, outcome: Outcome, place: Place, report, **how) -
 def errors(run: Run, split: str, data_dir) -> tuple[dict, dict[str, float]]:
     """The numbers of a run on a split, and the error of every image."""
     samples = data.load(run.config.dataset, split, data_dir=data_dir)
-    found = match(run.config.model, run.variables, samples, conditions=config_conditions(run.config))
+    found = match(run, samples, conditions=config_conditions(run.config))
     whole = score(found)
     normaliser = whole["conditions"]["normaliser"]
     numbers = {

@@ -48,7 +48,7 @@ class Run:
     info: dict
     """What was said of the run's data: labelled and unlabelled counts, chips, terms."""
     calibration: Calibration | None = None
-    """Of the best model's confidence, once `trust.calibrate_run` has fitted it."""
+    """Of the best model's confidence, once `trust.calibrate` has fitted it."""
 
     @property
     def terms(self) -> str | None:

@@ -188,12 +188,12 @@ def train(
 def _calibrate(config, out, data_dir) -> None:
     """Fits the run's confidence where the set has faces for it; a run without it is a run all the same."""
     from lapjax import data
-    from lapjax.trust import calibrate_run
+    from lapjax.trust import calibrate
 
     try:
         if "calibration" not in data.splits(config.dataset, data_dir=data_dir):
             return
-        found = calibrate_run(out, data_dir=data_dir)
+        found = calibrate(out, data_dir=data_dir)
     except LapjaxError as error:
         print(f"no confidence was fitted: {error}")
         return

@@ -7,9 +7,11 @@ import warnings
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lapjax import augment, geometry, heatmaps, metrics, scoring
+from lapjax.checkpoints import Run
 from lapjax.config import Model
 from lapjax.errors import LapjaxError, LapjaxWarning
 from lapjax.networks import landmark_count, make_generator
@@ -17,6 +19,7 @@ from lapjax.samples import Samples
 
 __all__ = [
     "Predictions",
+    "View",
     "check_crop",
     "config_conditions",
     "estimate",
@@ -25,6 +28,8 @@ __all__ = [
     "input_to_image",
     "match",
     "predict",
+    "predict_variables",
+    "view",
 ]
 
 
@@ -65,13 +70,12 @@ def _predictor(model: Model, chip_factor: float):
 
 
 def predict(
-    model: Model, variables, samples: Samples, *, batch_size: int = 64, change: np.ndarray | None = None
+    run: Run, samples: Samples, *, batch_size: int = 64, change: np.ndarray | None = None
 ) -> Predictions:
-    """Points and scales of all faces, from their plain central crops.
+    """Points and scales of all samples, from their plain central crops.
 
     Args:
-      model: what the variables are of.
-      variables: {"params", "batch_stats"} of the generator.
+      run: the trained model, as `load_run` gives it.
       samples: N of them, with the model's number of landmarks or unlabelled.
       batch_size: faces at a time; the last batch is padded and its padding dropped.
       change: (N, 2, 3), moves each crop by a transform of input px, as another box would; none by default.
@@ -79,6 +83,24 @@ def predict(
     Raises:
       LapjaxError: no faces, faces with another number of landmarks than the model, or chips that show less than its
         crop.
+
+    Example:
+      >>> import lapjax
+      >>> run = lapjax.load_run("toy-68")
+      >>> samples = lapjax.load("toy_faces", "test", limit=2)
+      >>> lapjax.predict(run, samples).points.shape
+      (2, 68, 2)
+    """
+    return predict_variables(run.config.model, run.variables, samples, batch_size=batch_size, change=change)
+
+
+def predict_variables(
+    model: Model, variables, samples: Samples, *, batch_size: int = 64, change: np.ndarray | None = None
+) -> Predictions:
+    """As `predict`, of variables {"params", "batch_stats"} that are not a run yet, such as those of a training.
+
+    Raises:
+      LapjaxError: as `predict`.
     """
     landmarks = landmark_count(variables)
     if samples.scheme.count not in (0, landmarks):
@@ -91,7 +113,7 @@ def predict(
         raise LapjaxError(
             f"{samples.meta.get('dataset', 'the data')} has no faces here: choose a split that has some"
         )
-    run = _predictor(model, samples.meta["chip_factor"])
+    compute = _predictor(model, samples.meta["chip_factor"])
     variables = jax.device_put(variables)
     points, scales = [], []
     for start in range(0, len(samples), batch_size):
@@ -100,7 +122,7 @@ def predict(
         moves = (
             None if change is None else _padded(np.asarray(change[start : start + batch_size]), batch_size)
         )
-        guess = run(variables, _padded(chips, batch_size), moves)
+        guess = compute(variables, _padded(chips, batch_size), moves)
         points.append(np.asarray(guess.points)[:count])
         scales.append(np.asarray(guess.scale)[:count])
     to_image, input_points = input_to_image(model, samples, change), np.concatenate(points)
@@ -149,8 +171,7 @@ def check_crop(model: Model, samples: Samples) -> None:
 
 
 def match(
-    model: Model,
-    variables,
+    run: Run,
     samples: Samples,
     *,
     conditions: dict | None = None,
@@ -160,11 +181,11 @@ def match(
 
     Arguments and errors are those of `evaluate`; `guess` is what `predict` gave, where that is known already.
     """
-    guess = predict(model, variables, samples) if guess is None else guess
+    guess = predict(run, samples) if guess is None else guess
     known = {
         "dataset": samples.meta.get("dataset"),
         "split": samples.meta.get("split"),
-        "crop": model.crop,
+        "crop": run.config.model.crop,
         "scale_unit": "input px",
     }
     return scoring.Matched(
@@ -182,18 +203,16 @@ def match(
 
 
 def evaluate(
-    model: Model,
-    variables,
+    run: Run,
     samples: Samples,
     *,
     thresholds=metrics.THRESHOLDS,
     conditions: dict | None = None,
 ) -> dict:
-    """The errors of a model on labelled faces: `scoring.score`, percent but for AUC.
+    """The errors of a trained model on labelled samples: `scoring.score`, percent but for AUC.
 
     Args:
-      model: what the variables are of.
-      variables: {"params", "batch_stats"} of the generator.
+      run: the trained model, as `load_run` gives it.
       samples: of one split.
       thresholds: of failure rate and AUC, percent.
       conditions: said beside the numbers (run, seed, ...), added to those known here.
@@ -201,7 +220,7 @@ def evaluate(
     Raises:
       LapjaxError: as `predict`.
     """
-    return scoring.score(match(model, variables, samples, conditions=conditions), thresholds=thresholds)
+    return scoring.score(match(run, samples, conditions=conditions), thresholds=thresholds)
 
 
 def config_conditions(config) -> dict:
@@ -212,3 +231,50 @@ def config_conditions(config) -> dict:
         "epochs": config.epochs,
         "loss": dataclasses.asdict(config.loss),
     }
+
+
+class View(NamedTuple):
+    """What a trained model sees in N samples, of side S input px: the crops, the heatmaps and what is read off them."""
+
+    images: np.ndarray
+    """(N, S, S, 3) uint8."""
+    truth: np.ndarray
+    """(N, K, 2)."""
+    visible: np.ndarray
+    """(N, K) bool."""
+    points: np.ndarray
+    """(N, K, 2)."""
+    scale: np.ndarray
+    """(N, K, 2), b_x and b_y."""
+    probability: np.ndarray
+    """(N, H, W, K), each heatmap summing to one."""
+    nme: np.ndarray
+    """(N,) percent, by the scheme's first normaliser."""
+
+
+def view(run: Run, samples: Samples) -> View:
+    """A trained model's view of labelled samples; all at once, so few of them.
+
+    Raises:
+      LapjaxError: chips that show less than the model's crop.
+    """
+    model = run.config.model
+    check_crop(model, samples)
+    crops = augment.crop(
+        *map(jnp.asarray, (np.asarray(samples.images), samples.landmarks, samples.visible)),
+        model=model,
+        chip_factor=samples.meta["chip_factor"],
+    )
+    maps = heatmap_logits(model, run.variables, crops.images)
+    guess = heatmaps.estimate(maps, beta=model.beta, stride=model.stride)
+    points, truth, visible = (np.asarray(part) for part in (guess.points, crops.landmarks, crops.visible))
+    return View(
+        images=augment.to_bytes(crops.images),
+        truth=truth,
+        visible=visible,
+        points=points,
+        scale=np.asarray(guess.scale),
+        probability=np.asarray(heatmaps.softmax(maps, beta=model.beta)),
+        # A ratio of lengths: the same in input px as in image px.
+        nme=metrics.image_nme(points, truth, visible, geometry.box_of(truth, visible), samples.scheme),
+    )

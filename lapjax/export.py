@@ -246,7 +246,7 @@ def _parity(run: Run, content: bytes, name: str, samples: Samples) -> dict:
       `evaluate` measures it and of the file; `radius_holds`, the share of points inside theirs, percent, of both.
     """
     card, engine = engines.open_bytes(content, name)
-    guess = predict(card.model, run.variables, samples)
+    guess = predict(run, samples)
     images, to_image = _crops(card, samples), input_to_image(card.model, samples)
     unit = guess.input_to_image
     box_size = geometry.box_size(samples.box) / unit

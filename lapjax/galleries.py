@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lapjax.errors import LapjaxError
+from lapjax.evaluate import View
 from lapjax.plots import COLUMN, CYCLE, caption, heatmap, landmarks, styled
 from lapjax.schemes import Scheme
-from lapjax.views import View
 
 __all__ = ["heatmaps_figure", "points_figure", "telling_landmarks"]
 

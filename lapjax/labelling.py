@@ -68,7 +68,7 @@ def label(runs: Sequence[Run], samples: Samples, *, views: int = 1) -> Samples:
     for run in runs:
         model = run.config.model
         for change in [None, *slight_moves(model, views - 1, len(samples))]:
-            guess = predict(model, run.variables, blank, change=change)
+            guess = predict(run, blank, change=change)
             points.append(geometry.apply(to_chip, guess.points))
             enlarged = guess.input_to_image * geometry.linear_scale(to_chip)
             scales.append(guess.scale * enlarged[:, None, None])

@@ -18,7 +18,7 @@ from lapjax import augment, game, metrics
 from lapjax.checkpoints import RunDirectory
 from lapjax.config import Config
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import predict
+from lapjax.evaluate import predict_variables
 from lapjax.material import Material, fresh_state, players, sources
 from lapjax.samples import Samples
 from lapjax.scoring import truth
@@ -292,7 +292,7 @@ class Loop:
 
     def _validate(self, host) -> tuple[float, dict]:
         samples = self.validation
-        guess = predict(self.config.model, host.average, samples)
+        guess = predict_variables(self.config.model, host.average, samples)
         nme = float(image_errors(guess.points, samples).mean())
         line = {"nme": nme, "validation_scale": float(guess.scale.mean())}
         if self.config.game.adversary and int(host.step) > self.players.warmup_steps:

@@ -99,9 +99,8 @@ def _of_run(run, dataset, split, checkpoint, data_dir, scheme):
         "step": trained.step,
         "checkpoint": checkpoint,
     }
-    model, variables = trained.config.model, trained.variables
-    guess = predict(model, variables, samples)
-    matched = match(model, variables, samples, conditions=conditions, guess=guess)
+    guess = predict(trained, samples)
+    matched = match(trained, samples, conditions=conditions, guess=guess)
     if trained.calibration is None:
         return matched, {}
     return matched, {"trust": assess(trained, samples, facts=points(trained, samples, guess=guess))}
@@ -207,7 +206,7 @@ def calibrate(
     if out is not None:
         check_place(out, "--out")
     with console(stderr=True).status(f"calibrating {run}"):
-        found = trust.calibrate_run(
+        found = trust.calibrate(
             run, dataset=dataset, split=split, data_dir=data_dir, level=level, tolerance=tolerance
         )
         if out is not None:

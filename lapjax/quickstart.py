@@ -67,7 +67,7 @@ def quickstart(out: pathlib.Path, *, epochs: float | None = None) -> dict:
         _train(config, directory, name, console)
         runs[name] = load_run(directory)
         conditions = config_conditions(config) | {"train_faces": runs[name].info["labelled"]}
-        results[name] = evaluate(config.model, runs[name].variables, test, conditions=conditions)
+        results[name] = evaluate(runs[name], test, conditions=conditions)
     write_json(out / "quickstart.json", results)
     console.print(_table(results))
     picture = _draw(out / "quickstart.png", runs, test)
@@ -132,7 +132,7 @@ def _table(results: dict):
 def _draw(path: pathlib.Path, runs: dict, samples) -> pathlib.Path:
     """Four test faces under both losses: points, and the heatmap of one landmark."""
     from lapjax import plots
-    from lapjax.views import view
+    from lapjax.evaluate import view
 
     few = samples.take(np.arange(0, len(samples), max(1, len(samples) // 4))[:4])
     views = {name: view(run, few) for name, run in runs.items()}

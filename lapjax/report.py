@@ -13,10 +13,9 @@ import numpy as np
 from lapjax import charts, confidence, curves, galleries, metrics, plots, scoring, stress, trust
 from lapjax.checkpoints import Run, load_run
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import config_conditions, match, predict
+from lapjax.evaluate import config_conditions, match, predict, view
 from lapjax.files import replacing
 from lapjax.samples import Samples
-from lapjax.views import view
 
 __all__ = ["report", "write_report"]
 
@@ -52,10 +51,8 @@ def report(runs: Mapping[str, str | os.PathLike], samples: Samples, *, shown: in
     loaded = {name: load_run(path) for name, path in runs.items()}
     matched, facts = {}, {}
     for name, run in loaded.items():
-        guess = predict(run.config.model, run.variables, samples)
-        matched[name] = match(
-            run.config.model, run.variables, samples, conditions=config_conditions(run.config), guess=guess
-        )
+        guess = predict(run, samples)
+        matched[name] = match(run, samples, conditions=config_conditions(run.config), guess=guess)
         if run.calibration is not None:
             facts[name] = trust.points(run, samples, guess=guess)
     scores = {name: scoring.score(one) for name, one in matched.items()}
@@ -220,7 +217,7 @@ def _stress_section(runs, samples, errors) -> str:
     def nme(name, run, **limit):
         if not any(limit.values()):  # the true box
             return float(errors[name].mean())
-        return float(stress.stressed_nme(run.config.model, run.variables, samples, draws=1, **limit).mean())
+        return float(stress.stressed_nme(run, samples, draws=1, **limit).mean())
 
     def curve(kind, limits):
         return {name: [nme(name, run, **{kind: limit}) for limit in limits] for name, run in runs.items()}

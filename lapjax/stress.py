@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from lapjax import geometry, metrics
+from lapjax.checkpoints import Run
 from lapjax.config import Model
 from lapjax.errors import LapjaxError
 from lapjax.evaluate import predict
@@ -58,14 +59,11 @@ def slight_moves(model: Model, draws: int, count: int, *, seed: int = 0) -> np.n
     return change.reshape(draws, count, 2, 3)
 
 
-def stressed_nme(
-    model: Model, variables, samples: Samples, *, draws: int = 5, seed: int = 0, **limits
-) -> np.ndarray:
+def stressed_nme(run: Run, samples: Samples, *, draws: int = 5, seed: int = 0, **limits) -> np.ndarray:
     """NME in percent, (draws, N), by the scheme's first normaliser, of faces seen through boxes from `moves`.
 
     Args:
-      model: what the variables are of.
-      variables: {"params", "batch_stats"} of the generator.
+      run: the trained model.
       samples: N labelled ones.
       draws: boxes a face.
       seed: of the boxes.
@@ -74,12 +72,13 @@ def stressed_nme(
     Raises:
       LapjaxError: as `predict` and `moves`.
     """
-    change = moves(model, draws * len(samples), seed=seed, **limits).reshape(draws, len(samples), 2, 3)
+    shape = (draws, len(samples), 2, 3)
+    change = moves(run.config.model, draws * len(samples), seed=seed, **limits).reshape(shape)
     where = truth(samples)
     return np.stack(
         [
             metrics.image_nme(
-                predict(model, variables, samples, change=one).points,
+                predict(run, samples, change=one).points,
                 where,
                 samples.visible,
                 samples.box,
@@ -116,14 +115,14 @@ def cover(samples: Samples, *, extent: float = 0.25, seed: int = 0) -> tuple[Sam
     return dataclasses.replace(samples, images=chips), hidden
 
 
-def move_spread(model: Model, variables, samples: Samples, *, draws: int = 4, seed: int = 0) -> np.ndarray:
+def move_spread(run: Run, samples: Samples, *, draws: int = 4, seed: int = 0) -> np.ndarray:
     """How far the points of each face move, (N, K) input px, when its box does by a few percent.
 
     Test-time augmentation as a source of confidence: the root mean square distance of the points from their mean over
     `draws` boxes (`slight_moves`). It costs `draws` predictions.
     """
-    changes = slight_moves(model, draws, len(samples), seed=seed)
-    guesses = [predict(model, variables, samples, change=change) for change in changes]
+    changes = slight_moves(run.config.model, draws, len(samples), seed=seed)
+    guesses = [predict(run, samples, change=change) for change in changes]
     points = np.stack([guess.points for guess in guesses])
     spread = np.sqrt(np.square(points - points.mean(axis=0)).sum(axis=-1).mean(axis=0))
     return spread / guesses[0].input_to_image[:, None]

@@ -17,24 +17,57 @@ from lapjax.evaluate import Predictions, predict
 from lapjax.samples import Samples
 from lapjax.scoring import truth
 
-__all__ = ["LEVELS", "Points", "assess", "calibrate", "calibrate_run", "calibrated", "points", "rank"]
+__all__ = ["LEVELS", "Points", "assess", "calibrate", "calibrated", "points", "rank"]
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
-def calibrate(run: Run, samples: Samples, *, level: float = 0.9, tolerance: float = 0.05) -> Calibration:
-    """Fits the confidence of a run on faces that neither trained nor chose it; see `conformal.fit`.
+def calibrate(
+    run: Run | str | os.PathLike,
+    samples: Samples | None = None,
+    *,
+    dataset: str | None = None,
+    split: str = "calibration",
+    data_dir: str | os.PathLike | None = None,
+    level: float = 0.9,
+    tolerance: float = 0.05,
+) -> Calibration:
+    """Fits the confidence of a trained model on samples that neither trained nor chose it; see `conformal.fit`.
 
     Args:
-      run: the model.
-      samples: of the calibration split.
+      run: a run directory, which keeps the calibration as calibration.json, for `load_run` to read; a `Run`, a file or a
+        shipped model's name, whose calibration is given back alone (`export` writes a file with it).
+      samples: labelled, to fit it on; None takes those of `dataset` and `split`.
+      dataset: a prepared set or a pack; the one that the run was trained on by default.
+      split: of that set; not the one that trained the run, nor the one that chose its best checkpoint.
+      data_dir: where prepared sets lie, see `data.data_directory`.
       level: the probability that the radius of a point is to hold.
       tolerance: the error that the confidence is about, over sqrt(w * h) of the box.
 
+    Returns:
+      The calibration; its radii are in image px and its confidence is a probability.
+
     Raises:
-      LapjaxError: as `evaluate.predict` and `conformal.fit`.
+      LapjaxError: as `predict`, `conformal.fit`, `load_run` and `data.load`, and a split that the run has learned from.
     """
-    guess = predict(run.config.model, run.variables, samples)
+    source, run = run, run if isinstance(run, Run) else load_run(run)
+    if samples is None:
+        own = run.config.dataset if dataset is None else dataset
+        learned = (run.config.train_split, run.config.validation_split)
+        if own == run.config.dataset and split in learned:
+            raise LapjaxError(
+                f"the split {split} has trained or chosen this run, whose errors there are smaller than elsewhere: "
+                "calibrate on one of its own, such as calibration"
+            )
+        samples = data.load(own, split, data_dir=data_dir)
+    found = _fit(run, samples, level, tolerance)
+    if not isinstance(source, Run) and pathlib.Path(source).is_dir():
+        save_calibration(found, pathlib.Path(source) / CALIBRATION)
+    return found
+
+
+def _fit(run: Run, samples: Samples, level: float, tolerance: float) -> Calibration:
+    guess = predict(run, samples)
     return conformal.fit(
         guess.input_points,
         guess.scale,
@@ -46,43 +79,6 @@ def calibrate(run: Run, samples: Samples, *, level: float = 0.9, tolerance: floa
         level=level,
         tolerance=tolerance,
     )
-
-
-def calibrate_run(
-    source: str | os.PathLike,
-    *,
-    dataset: str | None = None,
-    split: str = "calibration",
-    data_dir: str | os.PathLike | None = None,
-    level: float = 0.9,
-    tolerance: float = 0.05,
-) -> Calibration:
-    """Fits the confidence of a run directory's best model and keeps it there, as calibration.json; `load_run` reads it.
-
-    Of a file or a shipped model it is given back alone: `export` writes the file with it.
-
-    Args:
-      source: the run directory, or what else `load_run` takes.
-      dataset: a prepared set or a pack; the one it was trained on by default.
-      split: of that set; not the one that trained the run, nor the one that chose its best checkpoint.
-      data_dir: where prepared sets lie, see `data.data_directory`.
-      level, tolerance: as of `calibrate`.
-
-    Raises:
-      LapjaxError: as `calibrate`, `load_run` and `data.load`, and a split that the run has learned from.
-    """
-    run = load_run(source)
-    own = run.config.dataset if dataset is None else dataset
-    learned = (run.config.train_split, run.config.validation_split)
-    if own == run.config.dataset and split in learned:
-        raise LapjaxError(
-            f"the split {split} has trained or chosen this run, whose errors there are smaller than elsewhere: "
-            "calibrate on one of its own, such as calibration"
-        )
-    found = calibrate(run, data.load(own, split, data_dir=data_dir), level=level, tolerance=tolerance)
-    if pathlib.Path(source).is_dir():
-        save_calibration(found, pathlib.Path(source) / CALIBRATION)
-    return found
 
 
 def calibrated(run: Run, guess: Predictions, samples: Samples) -> Calibrated:
@@ -137,7 +133,7 @@ def points(run: Run, samples: Samples, *, guess: Predictions | None = None) -> P
     Raises:
       LapjaxError: as `calibrated` and `evaluate.predict`.
     """
-    guess = predict(run.config.model, run.variables, samples) if guess is None else guess
+    guess = predict(run, samples) if guess is None else guess
     said = calibrated(run, guess, samples)
     where, visible = truth(samples), samples.visible
     distances = metrics.normalisers(where, samples.box, samples.scheme, visible=visible)

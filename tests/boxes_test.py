@@ -22,7 +22,7 @@ def run(tmp_path):
 def test_boxes_are_tight_around_the_points_of_unlabelled_faces(run):
     samples = tiny.samples(3, scheme="none")
     found = boxes.find_boxes(run, samples)
-    points = predict(run.config.model, run.variables, samples).points
+    points = predict(run, samples).points
     assert found.shape == (3, 4)
     np.testing.assert_allclose(found[:, :2], points.min(axis=1))
     np.testing.assert_allclose(found[:, 2:], points.max(axis=1))

@@ -59,7 +59,7 @@ def spots(count=7) -> Samples:
 
 def test_points_come_back_to_the_spots_of_the_photographs(colours):
     samples = spots()
-    guess = predict(MODEL, variables(3), samples)
+    guess = predict(tiny.run(MODEL, variables(3)), samples)
     assert guess.points.shape == guess.scale.shape == (7, 3, 2)
     # A tenth of an input px.
     off = np.abs(guess.points - truth(samples)) / guess.input_to_image[:, None, None]
@@ -69,7 +69,9 @@ def test_points_come_back_to_the_spots_of_the_photographs(colours):
 @pytest.mark.parametrize("batch_size", [3, 64])
 def test_the_padded_tail_is_dropped(colours, batch_size):
     samples = spots()
-    whole, parts = (predict(MODEL, variables(3), samples, batch_size=size) for size in (7, batch_size))
+    whole, parts = (
+        predict(tiny.run(MODEL, variables(3)), samples, batch_size=size) for size in (7, batch_size)
+    )
     for a, b in zip(whole, parts, strict=True):
         assert len(b) == 7
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
@@ -79,7 +81,7 @@ def test_encoded_chips_are_decoded_as_they_come(colours, tmp_path):
     data.write_pack(tmp_path / "a.npz", {"train": spots()})
     decoded, encoded = (data.load(tmp_path / "a.npz", "train", encoded=it) for it in (False, True))
     for a, b in zip(
-        *(predict(MODEL, variables(3), it, batch_size=3) for it in (decoded, encoded)), strict=True
+        *(predict(tiny.run(MODEL, variables(3)), it, batch_size=3) for it in (decoded, encoded)), strict=True
     ):
         np.testing.assert_array_equal(a, b)
 
@@ -94,7 +96,7 @@ def test_points_are_mapped_by_the_inverse_of_both_crops(colours, monkeypatch):
 
     monkeypatch.setattr(heatmaps, "estimate", estimate)
     samples = spots(5)
-    guess = predict(MODEL, variables(3), samples)
+    guess = predict(tiny.run(MODEL, variables(3)), samples)
     # The crop's side, 48 * 1.4 / 1.8 chip px about the middle of the chip, is 32 input px.
     shrink = 32 / (48 * 1.4 / 1.8)
     to_chip = np.array(
@@ -116,19 +118,19 @@ def test_the_number_of_landmarks_is_read_off_the_model(network):
 
 def test_another_number_of_landmarks():
     with pytest.raises(LapjaxError, match="the model has 68 landmarks and tiny has 4"):
-        predict(MODEL, variables(68), tiny.samples(3))
+        predict(tiny.run(MODEL, variables(68)), tiny.samples(3))
 
 
 def test_chips_narrower_than_the_crop():
     with pytest.raises(
         LapjaxError, match=r"crops 1.4 .* show 1.2: prepare them with --chip-factor 1.4 or more"
     ):
-        predict(MODEL, variables(4), tiny.samples(3, factor=1.2))
+        predict(tiny.run(MODEL, variables(4)), tiny.samples(3, factor=1.2))
 
 
 def test_no_faces():
     with pytest.raises(LapjaxError, match="no faces"):
-        predict(MODEL, variables(4), tiny.samples(3).take(slice(0)))
+        predict(tiny.run(MODEL, variables(4)), tiny.samples(3).take(slice(0)))
 
 
 def off_by(monkeypatch, samples, distance=2.0, scale=1.5):
@@ -146,7 +148,7 @@ def off_by(monkeypatch, samples, distance=2.0, scale=1.5):
 def test_evaluation_says_all_of_it(monkeypatch):
     samples = tiny.samples(9)
     off_by(monkeypatch, samples)
-    result = evaluate(MODEL, variables(4), samples, conditions={"seed": 3, "run": "a"})
+    result = evaluate(tiny.run(MODEL, variables(4)), samples, conditions={"seed": 3, "run": "a"})
     assert set(result) == {*NUMBERS, "subsets", "conditions"}
     assert set(result["subsets"]) == {"even", "odd"}
     for part in (result, *result["subsets"].values()):
@@ -175,7 +177,7 @@ def test_evaluation_says_all_of_it(monkeypatch):
 def test_the_numbers_of_an_evaluation(monkeypatch):
     samples = tiny.samples(9)
     off_by(monkeypatch, samples)
-    result = evaluate(MODEL, variables(4), samples)
+    result = evaluate(tiny.run(MODEL, variables(4)), samples)
     points = truth(samples)
     eyes = np.linalg.norm(points[:, 0] - points[:, 1], axis=-1)
     width, height = (samples.box[:, 2:] - samples.box[:, :2]).T
@@ -190,11 +192,11 @@ def test_the_numbers_of_an_evaluation(monkeypatch):
 def test_a_scheme_without_eye_corners(monkeypatch):
     samples = tiny.samples(4, scheme="five")
     off_by(monkeypatch, samples)
-    result = evaluate(MODEL, variables(5), samples)
+    result = evaluate(tiny.run(MODEL, variables(5)), samples)
     assert result["nme"]["inter_ocular"] is None and result["nme"]["inter_pupil"] > 0
     assert result["conditions"]["normaliser"] == "box"
     bare = dataclasses.replace(samples, scheme=anonymous(5))
-    result = evaluate(MODEL, variables(5), bare)
+    result = evaluate(tiny.run(MODEL, variables(5)), bare)
     assert result["nme"]["inter_pupil"] is None and result["scale_mean_percent"] is None
     assert SCHEMES["five"].count == 5
 
@@ -203,11 +205,11 @@ def test_boxes_that_are_not_the_landmarks(monkeypatch):
     samples = tiny.samples(4)
     off_by(monkeypatch, samples)
     wide = dataclasses.replace(samples, box=samples.box + np.float32([-5, -5, 5, 5]))
-    assert evaluate(MODEL, variables(4), wide)["conditions"]["box"] == "annotated box"
+    assert evaluate(tiny.run(MODEL, variables(4)), wide)["conditions"]["box"] == "annotated box"
     hidden = dataclasses.replace(samples, visible=samples.visible & (np.arange(4) != 3), scheme=anonymous(4))
     inner = truth(hidden)[:, :3]
     box = np.concatenate([inner.min(1), inner.max(1)], axis=-1).astype(np.float32)
-    result = evaluate(MODEL, variables(4), dataclasses.replace(hidden, box=box))
+    result = evaluate(tiny.run(MODEL, variables(4)), dataclasses.replace(hidden, box=box))
     assert result["conditions"]["box"] == "tight box of the true landmarks"
 
 

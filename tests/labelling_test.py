@@ -27,7 +27,7 @@ def says(monkeypatch, samples, points, scale):
     enlarged = geometry.linear_scale(to_image)
     answers = iter(zip(points, scale, strict=True))
 
-    def predict(model, variables, asked, *, change):
+    def predict(run, asked, *, change):
         assert change is None
         assert asked.landmarks.shape[1] == tiny.EYES.count and asked.scale is None
         point, b = next(answers)
@@ -116,16 +116,16 @@ def test_more_views_are_more_models(monkeypatch, run):
     samples = tiny.samples(3, scheme="none")
     asked = []
 
-    def noted(model, variables, samples, *, change):
+    def noted(run, samples, *, change):
         asked.append(change)
-        return predict(model, variables, samples, change=change)
+        return predict(run, samples, change=change)
 
     monkeypatch.setattr(labelling, "predict", noted)
     found = labelling.label([run], samples, views=4)
     assert asked[0] is None and len(asked) == 4
     points, to_chip = [], samples.image_to_chip.astype(np.float64)
     for change in asked:
-        guess = predict(run.config.model, run.variables, samples, change=change)
+        guess = predict(run, samples, change=change)
         points.append(geometry.apply(to_chip, guess.points))
     assert np.ptp(points, axis=0).min() > 0  # every view is another
     np.testing.assert_allclose(found.landmarks, np.mean(points, axis=0), rtol=1e-5)

@@ -34,7 +34,7 @@ LAYERS = [
     ["supervision", "semi"],
     ["game", "step", "sharding"],
     ["weights", "checkpoints", "evaluate", "restoring"],
-    ["boxes", "labelling", "stress", "trust", "views", "material", "loop", "train", "living"],
+    ["boxes", "labelling", "stress", "trust", "material", "loop", "train", "living"],
     ["plots", "curves", "charts", "galleries", "progress", "tables", "export", "localizer"],
     ["quickstart", "report", "records", "cells", "harvest", "reproduce", "findings"],
     SHELL,

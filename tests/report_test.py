@@ -12,10 +12,9 @@ from PIL import Image
 
 from lapjax import data, galleries, report, trust
 from lapjax.errors import LapjaxError
-from lapjax.evaluate import predict
+from lapjax.evaluate import View, predict, view
 from lapjax.schemes import anonymous, get_scheme
 from lapjax.train import train
-from lapjax.views import View, view
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def runs(tmp_path_factory):
     data.write_pack(pack, {name: tiny.samples(count, name) for name, count in splits.items()})
     for name, change in (("kl", {}), ("sam <1>", {"loss": {"name": "sam"}})):
         train(tiny.config(pack, **change), folder / name)
-    trust.calibrate_run(folder / "kl")
+    trust.calibrate(folder / "kl")
     return {name: folder / name for name in ("kl", "sam <1>")}
 
 

@@ -93,7 +93,7 @@ def test_records_are_the_errors_of_the_runs(finished, packs):
     for name, record in found.items():
         trained = load_run(finished / "runs" / "two" / name)
         samples = data.load(packs[0], "validation")
-        wanted = evaluate(trained.config.model, trained.variables, samples)
+        wanted = evaluate(trained, samples)
         assert record["validation"]["nme"] == pytest.approx(wanted["nme"]["inter_ocular"], rel=1e-6)
         assert (record["seed"], record["labelled"], record["steps"]) == (0, 8, 2)
         assert record["seconds"] > 0 and record["commit"] and record["machine"]["devices"] >= 1

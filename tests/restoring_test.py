@@ -44,7 +44,7 @@ def test_a_file_is_its_run(run, pack, precision, off):
     assert (found.config, found.scheme, found.step) == (shared, expected.scheme, expected.step)
     assert found.info == expected.info and found.terms == expected.terms
     samples = data.load(str(pack), "validation")
-    theirs, ours = (predict(each.config.model, each.variables, samples) for each in (expected, found))
+    theirs, ours = (predict(each, samples) for each in (expected, found))
     assert np.ptp(theirs.input_points, axis=(0, 1)).min() > 0.5, "the test would show nothing"
     assert np.abs(ours.input_points - theirs.input_points).mean() < off
     assert np.abs(ours.scale - theirs.scale).mean() < off

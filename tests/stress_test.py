@@ -11,6 +11,7 @@ from lapjax.evaluate import Predictions
 from lapjax.scoring import truth
 
 MODEL = Model(network="poster", width=1 / 64, input_size=32, crop=1.4)
+RUN = tiny.run(MODEL, {})
 
 
 @pytest.mark.parametrize("limits", [{"shift": 0.1}, {"scale": 0.15}, {"shift": 0.1, "scale": 0.15}])
@@ -68,18 +69,18 @@ def test_the_cost_of_other_boxes_and_the_spread_over_them(monkeypatch):
     """A predictor that errs by as many px as its box has moved."""
     samples = tiny.samples(4)
 
-    def predict(model, variables, samples, *, change):
-        middle = np.full((len(samples), 1, 2), (model.input_size - 1) / 2)
+    def predict(run, samples, *, change):
+        middle = np.full((len(samples), 1, 2), (run.config.model.input_size - 1) / 2)
         off = geometry.apply(change, middle) - middle
         points = truth(samples) + off
         return Predictions(points, np.ones((4, 4, 2)), np.full(4, 2.0), points)
 
     monkeypatch.setattr(stress, "predict", predict)
-    calm = stress.stressed_nme(MODEL, {}, samples, draws=2)
+    calm = stress.stressed_nme(RUN, samples, draws=2)
     assert calm.shape == (2, 4)
     np.testing.assert_allclose(calm, 0, atol=1e-9)
-    costs = [stress.stressed_nme(MODEL, {}, samples, shift=shift).mean() for shift in (0.05, 0.1)]
+    costs = [stress.stressed_nme(RUN, samples, shift=shift).mean() for shift in (0.05, 0.1)]
     np.testing.assert_allclose(costs[1], 2 * costs[0], rtol=1e-6)
-    spread = stress.move_spread(MODEL, {}, samples, draws=50)
+    spread = stress.move_spread(RUN, samples, draws=50)
     # The centre moves uniformly by 3 % of a box's side of 32 / 1.4 px; the predictor's image px are half an input px.
     np.testing.assert_allclose(spread, 0.03 * 32 / 1.4 * (2 / 3) ** 0.5 / 2, rtol=0.2)

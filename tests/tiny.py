@@ -11,7 +11,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from lapjax import data, game, networks
 from lapjax.calibration import Calibration, save_calibration
-from lapjax.checkpoints import CALIBRATION, RunDirectory
+from lapjax.checkpoints import CALIBRATION, Run, RunDirectory
 from lapjax.config import Config, Model, Optimiser, override
 from lapjax.samples import Samples
 from lapjax.schemes import SCHEMES, Scheme, anonymous
@@ -151,6 +151,11 @@ def calibration(model: Model, scheme: Scheme = EYES) -> Calibration:
         weibull=(1.7, 1.1),
         images=20,
     )
+
+
+def run(model: Model, variables, scheme: Scheme = EYES) -> Run:
+    """A trained model that is in memory alone, of any variables."""
+    return Run(config("tiny.npz", model=vars(model)), scheme, variables, 0, {})
 
 
 def save_run(place, model: Model, *, pack="tiny.npz", calibrated: bool = True):

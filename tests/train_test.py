@@ -106,7 +106,7 @@ def test_the_logged_nme_is_that_of_the_checkpoint(whole, pack):
     from lapjax.evaluate import evaluate
 
     trained = load_run(whole)
-    result = evaluate(trained.config.model, trained.variables, data.load(pack, "validation"))
+    result = evaluate(trained, data.load(pack, "validation"))
     logged = [line["nme"] for line in log(whole) if "nme" in line and line["step"] == trained.step]
     assert logged == [pytest.approx(result["nme"]["inter_ocular"], rel=1e-6)]
 

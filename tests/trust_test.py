@@ -28,7 +28,7 @@ def guesses(samples, seed=0):
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     config = tiny.config(tmp_path / "x.npz")
-    monkeypatch.setattr(trust, "predict", lambda model, variables, samples: guesses(samples, len(samples)))
+    monkeypatch.setattr(trust, "predict", lambda run, samples: guesses(samples, len(samples)))
     return Run(config, tiny.EYES, {}, 3, {})
 
 
@@ -81,8 +81,8 @@ def test_a_run_keeps_its_calibration_until_it_learns_more(tmp_path):
     train(config, out, stop=lambda step: 15 if step == 7 else None)
     for split in ("train", "validation"):
         with pytest.raises(LapjaxError, match=f"the split {split} has trained or chosen this run"):
-            trust.calibrate_run(out, split=split)
-    made = trust.calibrate_run(out)
+            trust.calibrate(out, split=split)
+    made = trust.calibrate(out)
     assert made.images == 12 and load_run(out).calibration == made
     assert load_run(out, which="last").calibration is None
     best = load_run(out).step
