@@ -7,7 +7,7 @@ RUN = $(VENV)/bin/python
 
 # Draws faces, trains LaplaceKL beside SAM for about two minutes, leaves quickstart/quickstart.png.
 quickstart: environment
-	$(RUN) -m lapjax.quickstart
+	$(RUN) -m lapjax.cli.quickstart
 
 # Lint, format and every test.
 test: environment

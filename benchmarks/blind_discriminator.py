@@ -17,10 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lapjax import augment, data, game, losses
+from lapjax import data, losses
 from lapjax.cpu import with_huge_pages
+from lapjax.data import augment
 from lapjax.recipes import get_recipe
-from lapjax.step import shrink
+from lapjax.training import game
+from lapjax.training.step import shrink
 
 BATCH, HELD_OUT, LANDMARKS = 32, 500, 68
 

@@ -21,10 +21,14 @@ import numpy as np
 from readme import spread, table, write_between
 from reads import RESULTS, log_read
 
-from lapjax import augment, confidence, conformal, data, heatmaps, metrics, scoring, stress, trust
-from lapjax.checkpoints import load_run
+from lapjax import data, heatmaps, metrics
+from lapjax.calibration import conformal
+from lapjax.checkpoints.run import load_run
 from lapjax.cpu import with_huge_pages
-from lapjax.evaluate import heatmap_logits, predict
+from lapjax.data import augment
+from lapjax.evaluation import calibrate, robustness
+from lapjax.evaluation.evaluate import heatmap_logits, predict
+from lapjax.metrics import scoring, uncertainty
 
 BATCH = 32
 
@@ -50,7 +54,7 @@ def peaks_and_entropies(run, samples) -> tuple[np.ndarray, np.ndarray]:
 def sources(run, samples, guess) -> dict[str, tuple[np.ndarray, int]]:
     """Name -> an uncertainty (N, K, 2) in place of b, and the stride of the grid to free it of (0: none)."""
     peak, entropy = peaks_and_entropies(run, samples)
-    spread = stress.move_spread(run, samples)
+    spread = robustness.move_spread(run, samples)
     one = {
         # The side of a square that holds as much: both behave as lengths.
         "heatmap peak": peak**-0.5,
@@ -72,7 +76,7 @@ def measure(run, calibration_faces, samples, seen, facts) -> dict:
     visible = samples.visible
     distances = metrics.normalisers(scoring.truth(samples), samples.box, samples.scheme, visible=visible)
     unit = distances[metrics.primary_normaliser(samples.scheme)][:, None]
-    covered, hidden = stress.cover(samples)
+    covered, hidden = robustness.cover(samples)
     under = predict(run, covered)
     held_sources, seen_sources, covered_sources = (
         sources(run, part, guess)
@@ -102,9 +106,9 @@ def measure(run, calibration_faces, samples, seen, facts) -> dict:
         doubt, doubt_covered = calibrated(seen, value), calibrated(under, covered_sources[name][0])
         raw = value.mean(axis=-1) * seen.input_to_image[:, None] / unit
         found[name] = {
-            "raw": trust.rank(facts.error, raw, facts.nme, visible),
-            "calibrated": trust.rank(facts.error, doubt, facts.nme, visible)
-            | {"covered_auroc": confidence.auroc(doubt_covered, hidden, visible)},
+            "raw": calibrate.rank(facts.error, raw, facts.nme, visible),
+            "calibrated": calibrate.rank(facts.error, doubt, facts.nme, visible)
+            | {"covered_auroc": uncertainty.auroc(doubt_covered, hidden, visible)},
         }
     return found
 
@@ -201,20 +205,20 @@ def main() -> None:
         if args.split == "common":
             log_read(path.name, by="benchmarks/confidence.py")
         held, samples = (
-            data.load(run.config.dataset, split, data_dir=args.data_dir)
+            data.load_dataset(run.config.dataset, split, data_dir=args.data_dir)
             for split in ("calibration", args.split)
         )
-        run = dataclasses.replace(run, calibration=trust.calibrate(run, held))
-        boxes = stress.stressed_nme(run, samples, shift=0.1, scale=0.15)
+        run = dataclasses.replace(run, calibration=calibrate.calibrate(run, held))
+        boxes = robustness.stressed_nme(run, samples, shift=0.1, scale=0.15)
         seen = predict(run, samples)
-        facts = trust.points(run, samples, guess=seen)
+        facts = calibrate.points(run, samples, guess=seen)
         plain = facts.nme
         result = {
             "run": path.name,
             "split": args.split,
             "scale_mean": float(seen.scale.mean()),
             "sources": {} if args.shipped else measure(run, held, samples, seen, facts),
-            "shipped": trust.assess(run, samples, facts=facts),
+            "shipped": calibrate.assess(run, samples, facts=facts),
             "other_boxes": {
                 "shift": 0.1,
                 "scale": 0.15,

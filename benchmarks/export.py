@@ -23,8 +23,8 @@ from readme import table, write_between
 from reads import RESULTS
 
 import lapjax
-from lapjax import scoring
-from lapjax.checkpoints import load_run
+from lapjax.checkpoints.run import load_run
+from lapjax.metrics import scoring
 
 START = """
 import time; wall, cpu = time.perf_counter(), time.process_time()

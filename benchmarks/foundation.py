@@ -17,14 +17,14 @@ from readme import spread, table, write_between
 from reads import RESULTS, log_read
 
 from lapjax import data
-from lapjax.card import commit
-from lapjax.checkpoints import load_run
+from lapjax.checkpoints.model_card import commit
+from lapjax.checkpoints.run import load_run
 from lapjax.config import Augmentation, override
 from lapjax.cpu import with_huge_pages
-from lapjax.evaluate import config_conditions, evaluate
+from lapjax.evaluation.evaluate import config_conditions, evaluate
+from lapjax.metrics.scoring import write_json
 from lapjax.recipes import get_recipe
-from lapjax.scoring import write_json
-from lapjax.train import train
+from lapjax.training.train import train
 
 FAST, POSTER = "fast-medium", "poster-1_4"
 
@@ -177,7 +177,7 @@ def run(name: str, config, args, *, folder: str = "foundation") -> None:
     )
     if not outcome.finished:
         raise SystemExit(f"{name} stopped at step {outcome.step}; run this again to go on")
-    samples = data.load(config.dataset, config.validation_split, data_dir=args.data_dir)
+    samples = data.load_dataset(config.dataset, config.validation_split, data_dir=args.data_dir)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, record(directory, samples) | {"training_seconds": round(outcome.seconds)})
 
@@ -206,7 +206,7 @@ def read_common(names, args) -> None:
     for name in names:
         directory = pathlib.Path(args.runs) / name
         log_read(name, by="benchmarks/foundation.py")
-        result = record(directory, data.load("the300w", "common", data_dir=args.data_dir))
+        result = record(directory, data.load_dataset("the300w", "common", data_dir=args.data_dir))
         write_json(RESULTS / "foundation" / f"{name}-common.json", result)
         print(f"{name}: {result['nme']['inter_ocular']:.3f}")
 

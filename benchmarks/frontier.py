@@ -25,10 +25,10 @@ from readme import table, write_between
 from reads import RESULTS, log_read
 
 import lapjax
-from lapjax import plots
-from lapjax.checkpoints import load_run
+from lapjax.checkpoints.run import load_run
+from lapjax.metrics.scoring import write_json
 from lapjax.networks import parameter_count
-from lapjax.scoring import write_json
+from lapjax.visualization import plots
 
 PRECISIONS = ("float32", "float16", "int8")
 SDM = "Supervised descent"

@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--json")
     args = parser.parse_args()
-    samples = data.load(args.dataset, "train", data_dir=args.data_dir)
+    samples = data.load_dataset(args.dataset, "train", data_dir=args.data_dir)
     scheme = samples.scheme
     images = np.asarray(samples.images).astype(np.float32).mean(axis=-1)
     chosen = [i for i, name in enumerate(scheme.names) if name.endswith(("outer", "inner"))]

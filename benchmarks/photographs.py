@@ -24,7 +24,7 @@ class Photographs:
 
     def __init__(self, dataset: str, split: str, *, data_dir, folder, limit: int | None = None):
         """`folder` is what the set was prepared from; None takes the chips for the images, as of drawn faces."""
-        self.samples = lapjax.load(dataset, split, data_dir=data_dir, limit=limit)
+        self.samples = lapjax.load_dataset(dataset, split, data_dir=data_dir, limit=limit)
         self.images = (
             list(self.samples.images)
             if folder is None

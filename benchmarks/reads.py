@@ -2,7 +2,7 @@
 
 import pathlib
 
-from lapjax import records
+from lapjax.experiments import records
 
 RESULTS = pathlib.Path(__file__).parent.parent / "results"
 

@@ -23,7 +23,7 @@ def write_chips(path, data_dir) -> None:
 
     arrays = {}
     for split in ("train", "validation", "common"):
-        samples = lapjax.load("the300w", split, data_dir=data_dir)
+        samples = lapjax.load_dataset("the300w", split, data_dir=data_dir)
         arrays[f"{split}_images"] = np.round(np.asarray(samples.images) @ [0.299, 0.587, 0.114]).astype(
             np.uint8
         )

@@ -1,4 +1,4 @@
-"""What ships: the choices behind it, the trainings, and the files in lapjax/models.
+"""What ships: the choices behind it, the trainings, and the files in lapjax/checkpoints/pretrained_files.
 
     python benchmarks/ship.py selection face-68-tiny face-68 --data-dir DIR --runs DIR      # trains, on validation
 
@@ -8,7 +8,7 @@
 
 Cells that are there already are skipped, what was cut off goes on; one JSON a cell under results/ship. `--install` takes
 of every shipped network the seed with the lowest validation error, exports it in float16, measures each seed's file on
-the original photographs of the common set, and writes lapjax/models with its record models.json.
+the original photographs of the common set, and writes lapjax/checkpoints/pretrained_files with its record models.json.
 """
 
 import argparse
@@ -27,15 +27,15 @@ from reads import RESULTS, log_read
 
 import lapjax
 from lapjax import metrics
-from lapjax.checkpoints import load_run
+from lapjax.checkpoints.run import load_run
 from lapjax.config import override
 from lapjax.cpu import with_huge_pages
 from lapjax.errors import TermsWarning
+from lapjax.evaluation.calibrate import calibrate
 from lapjax.networks import parameter_count
 from lapjax.recipes import get_recipe
-from lapjax.trust import calibrate
 
-MODELS = pathlib.Path(lapjax.__file__).with_name("models")
+MODELS = pathlib.Path(lapjax.__file__).parent / "checkpoints" / "pretrained_files"
 # Name -> the group of cells whose best seed it is, and the set whose test split says how good it is.
 SHIPPED = {
     "face-68-tiny": ("face-68-tiny", "the300w"),
@@ -257,7 +257,9 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--runs", default="runs", help="where the run directories are")
     parser.add_argument("--photographs", type=pathlib.Path, help="the folder that 300W was prepared from")
-    parser.add_argument("--install", action="store_true", help="write lapjax/models from finished runs")
+    parser.add_argument(
+        "--install", action="store_true", help="write lapjax/checkpoints/pretrained_files from finished runs"
+    )
     parser.add_argument("--split", choices=("common", "validation"), default="common", help="to measure on")
     parser.add_argument("--table", action="store_true", help="write the README's tables and stop")
     args = parser.parse_args()

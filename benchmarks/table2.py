@@ -20,13 +20,15 @@ from photographs import in_turn
 from readme import table, write_between
 from reads import RESULTS
 
-from lapjax import findings, graph, networks
+from lapjax import networks
+from lapjax.checkpoints import onnx_graph
 from lapjax.cpu import with_huge_pages
-from lapjax.grids import LOSSES
+from lapjax.experiments import summary
+from lapjax.experiments.grids import LOSSES
+from lapjax.experiments.records import read_results
+from lapjax.metrics.scoring import write_json
 from lapjax.networks import parameter_count
 from lapjax.recipes import WIDTHS, get_recipe
-from lapjax.records import read_results
-from lapjax.scoring import write_json
 
 
 def measure(repeats: int) -> None:
@@ -39,7 +41,7 @@ def measure(repeats: int) -> None:
         image = np.zeros((1, model.input_size, model.input_size, 3), np.float32)
         variables = networks.make_generator(model, 68).init(jax.random.key(0), image)
         files = {
-            precision: graph.build(model, variables, 68, precision=precision).SerializeToString()
+            precision: onnx_graph.build(model, variables, 68, precision=precision).SerializeToString()
             for precision in ("float32", "float16")
         }
         rows[width] = {
@@ -66,8 +68,8 @@ def measure(repeats: int) -> None:
 def write_table() -> None:
     sizes = json.loads((RESULTS / "table2" / "sizes.json").read_text())["widths"]
     known = read_results(RESULTS / "table2.json")
-    split = findings.common_split(known)
-    errors, rows = findings.numbers(known, split), []
+    split = summary.common_split(known)
+    errors, rows = summary.numbers(known, split), []
     for width, said in sizes.items():
         cells = [width, f"{said['parameters']:,}", f"{said['float32_bytes']:,}", f"{said['float16_bytes']:,}"]
         cells.append(f"{said['ms']:.2f}")

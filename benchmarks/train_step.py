@@ -50,11 +50,12 @@ def measure(recipe: str, *, depthwise="ours", bare=False, dtype="float32", torch
     import jax
     import numpy as np
 
-    from lapjax import convolutions, data, game, networks, sharding
+    from lapjax import convolutions, data, networks
     from lapjax.config import override
     from lapjax.recipes import get_recipe
     from lapjax.samples import Samples
     from lapjax.schemes import get_scheme
+    from lapjax.training import game, sharding
 
     if depthwise == "grouped":
         networks.depthwise = convolutions._grouped

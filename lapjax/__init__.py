@@ -1,100 +1,73 @@
 """lapjax: landmark localisation with tiny networks that know how sure they are.
 
+A picture, and the points in it, each with a radius that holds the true point 90 % of the time (no JAX needed):
+    Localizer, list_pretrained
+
+Your own labelled images, as prepared samples of a landmark scheme:
+    prepare, load_dataset, Samples, Scheme, get_scheme
+
+A training, and the run that it leaves:
+    Config, get_recipe, list_recipes, override, train, load_run
+
+What a run is worth, and how far to trust it:
+    predict, evaluate, calibrate, score, compare
+
+A run put to use: as one file, or as a teacher of unlabelled images:
+    export, label
+
+The mathematics, pure functions and networks:
+    heatmaps, losses, networks, metrics, geometry
+
+Errors name what is wrong and the remedy: LapjaxError. The version is `__version__`.
+
     import lapjax
 
     config = lapjax.override(lapjax.get_recipe("fast-medium-laplacekl"), epochs=40.0)
     lapjax.train(config, "runs/a")
-    trained = lapjax.load_run("runs/a")
+    run = lapjax.load_run("runs/a")
     lapjax.export("runs/a", "a.onnx", precision="float16")
 
     localizer = lapjax.Localizer.load("a.onnx")
     result = localizer("photo.jpg", box=(x0, y0, x1, y1))
 
-Names are loaded when they are first used: `import lapjax` imports no JAX. A function that shares its module's name
-(`lapjax.train`, `lapjax.evaluate`, `lapjax.prepare`, `lapjax.export`) is the function; the rest of that module is imported from it,
-as in `from lapjax.train import Outcome`.
+Names are loaded when they are first used: `import lapjax` imports no JAX. The wings of the house (`lapjax.training`,
+`lapjax.evaluation`, ...) are packages of their own, which say what is in them.
 """
 
 import importlib
 import importlib.util
 import os
 import sys
-import types
+
+__version__ = "0.2.0"
 
 # Public name -> the module that defines it.
 _NAMES = {
-    "Config": "config",
-    "RECIPES": "recipes",
-    "get_recipe": "recipes",
-    "override": "config",
-    "LapjaxError": "errors",
-    "Scheme": "schemes",
-    "anonymous": "schemes",
-    "get_scheme": "schemes",
-    "Samples": "samples",
-    "load": "data",
+    "Localizer": "deployment.localizer",
+    "list_pretrained": "checkpoints.pretrained",
     "prepare": "datasets.prepare",
-    "train": "train",
-    "train_together": "train",
-    "load_run": "checkpoints",
-    "label": "labelling",
-    "calibrate": "trust",
-    "export": "export",
-    "Localizer": "localizer",
-    "evaluate": "evaluate",
-    "predict": "evaluate",
-    "truth": "scoring",
-    "view": "evaluate",
-    "score": "scoring",
-    "compare": "scoring",
+    "load_dataset": "data.loading",
+    "Samples": "samples",
+    "Scheme": "schemes",
+    "get_scheme": "schemes",
+    "Config": "config",
+    "get_recipe": "recipes",
+    "list_recipes": "recipes",
+    "override": "config",
+    "train": "training.train",
+    "load_run": "checkpoints.run",
+    "predict": "evaluation.evaluate",
+    "evaluate": "evaluation.evaluate",
+    "calibrate": "evaluation.calibrate",
+    "score": "metrics.scoring",
+    "compare": "metrics.scoring",
+    "export": "deployment.export",
+    "label": "evaluation.pseudo_labels",
+    "LapjaxError": "errors",
 }
-_MODULES = {
-    "augment",
-    "boxes",
-    "calibration",
-    "card",
-    "charts",
-    "checkpoints",
-    "confidence",
-    "config",
-    "conformal",
-    "curves",
-    "data",
-    "datasets",
-    "engines",
-    "errors",
-    "findings",
-    "game",
-    "geometry",
-    "graph",
-    "grids",
-    "heatmaps",
-    "images",
-    "labelling",
-    "localizer",
-    "losses",
-    "metrics",
-    "networks",
-    "packs",
-    "pages",
-    "plots",
-    "recipes",
-    "records",
-    "report",
-    "reproduce",
-    "schemes",
-    "scoring",
-    "semi",
-    "sharding",
-    "statistics",
-    "stress",
-    "submissions",
-    "tables",
-    "trust",
-    "weights",
-}
+_NAMESPACES = ("heatmaps", "losses", "networks", "metrics", "geometry")
 
-__all__ = sorted(_NAMES.keys() | _MODULES)
+__all__ = [*_NAMES, *_NAMESPACES, "__version__"]
 
 
 def __getattr__(name: str):
@@ -102,24 +75,32 @@ def __getattr__(name: str):
         value = getattr(importlib.import_module(f"lapjax.{_NAMES[name]}"), name)
         globals()[name] = value
         return value
-    if name in _MODULES:
+    if name in _NAMESPACES:
         return importlib.import_module(f"lapjax.{name}")
-    raise AttributeError(f"module 'lapjax' has no attribute {name!r}")
+    raise AttributeError(f"module 'lapjax' has no attribute {name!r}{_moved(name)}")
+
+
+def _moved(name: str) -> str:
+    """Where a name went that lapjax 0.1 had at its top, or the nearest name."""
+    from lapjax.errors import nearest
+
+    old = {
+        "Faces": "lapjax.Samples",
+        "RECIPES": "lapjax.list_recipes() and lapjax.get_recipe(name)",
+        "anonymous": "lapjax.schemes.anonymous",
+        "calibrate_run": "lapjax.calibrate",
+        "load": "lapjax.load_dataset",
+        "train_together": "lapjax.training.train.train_together",
+        "truth": "lapjax.metrics.scoring.truth",
+        "view": "lapjax.evaluation.evaluate.view",
+    }
+    if name in old:
+        return f": it is {old[name]} now"
+    return nearest(name, __all__, form=", did you mean {!r}?")
 
 
 def __dir__() -> list[str]:
     return sorted(globals().keys() | set(__all__))
-
-
-class _Package(types.ModuleType):
-    """Keeps `import lapjax.train`, which sets the module on its package, from hiding the function `lapjax.train`."""
-
-    def __setattr__(self, name, value):
-        if not (name in _NAMES and isinstance(value, types.ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def _find_datasets() -> None:

@@ -2,6 +2,6 @@
 
 import sys
 
-from lapjax.cli import main
+from lapjax.cli.main import main
 
 sys.exit(main())

@@ -159,7 +159,7 @@ class Semi:
     """What unlabelled faces teach without D."""
 
     method: str = "none"
-    """"labels" or "heatmaps" of trained models, "teacher" (G's moving average) or "equivariance"; see `lapjax.semi`."""
+    """"labels" or "heatmaps" of trained models, "teacher" (G's moving average) or "equivariance"; see `lapjax.training.semi_supervised`."""
     weight: float = 1.0
     """Of its loss beside that of the labelled faces."""
     ramp: float = 0.0

@@ -73,7 +73,7 @@ class Samples:
       subset: (N,) str, "" where a set has none.
       scheme: what the K landmarks are.
       meta: dataset, split, chip_size, chip_factor, quality, terms and unlabelled.
-      scale: (N, K) float32, chip px, how sure the labels are where models gave them (`labelling.label`); None where
+      scale: (N, K) float32, chip px, how sure the labels are where models gave them (`label`); None where
         people did. A run reads it of its `unlabelled` faces; labels of its own `dataset` count as people's.
 
     Raises:

@@ -25,9 +25,15 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Where signatures give shapes every call is checked; elsewhere wrong types are to meet lapjax's own errors.
-_modules = (pathlib.Path(__file__).parents[1] / "lapjax").glob("*.py")
+_root = pathlib.Path(__file__).parents[1]
+_modules = (_root / "lapjax").rglob("*.py")
 install_import_hook(
-    [f"lapjax.{path.stem}" for path in _modules if "jaxtyping" in path.read_text()], "beartype.beartype"
+    [
+        ".".join(path.relative_to(_root).with_suffix("").parts)
+        for path in _modules
+        if "jaxtyping" in path.read_text()
+    ],
+    "beartype.beartype",
 )
 
 # The same examples on every machine; the first call compiles, so that no deadline makes sense.

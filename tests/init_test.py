@@ -1,7 +1,6 @@
-import importlib
+import re
 import subprocess
 import sys
-import types
 
 import pytest
 
@@ -19,7 +18,7 @@ def test_public_names_resolve(name):
 
 
 def test_import_loads_no_jax():
-    uses = "lapjax.LapjaxError, lapjax.get_recipe, lapjax.get_scheme, lapjax.geometry, lapjax.load, lapjax.metrics"
+    uses = "lapjax.LapjaxError, lapjax.get_recipe, lapjax.get_scheme, lapjax.geometry, lapjax.load_dataset, lapjax.metrics"
     code = f"import sys, lapjax; dir(lapjax); {uses}; print(sorted({{'jax', 'flax', 'tyro'}} & set(sys.modules)))"
     assert run(code) == "[]\n"
 
@@ -30,16 +29,40 @@ def test_star_import_gives_the_listed_names():
     assert set(lapjax.__all__) <= namespace.keys()
 
 
-@pytest.mark.parametrize(
-    "first", ["import lapjax.train, lapjax.evaluate", "from lapjax.train import Outcome", "pass"]
-)
-def test_functions_win_over_their_modules_in_any_order(first):
-    kinds = "type(lapjax.train).__name__, type(lapjax.evaluate).__name__, type(lapjax.prepare).__name__"
-    code = f"{first}\nimport lapjax\nfrom lapjax import train\nprint(train is lapjax.train, {kinds})"
-    assert run(code) == "True function function function\n"
-    assert isinstance(importlib.import_module("lapjax.train"), types.ModuleType)
+PUBLIC = """
+Localizer list_pretrained
+prepare load_dataset Samples Scheme get_scheme
+Config get_recipe list_recipes override train load_run
+predict evaluate calibrate score compare
+export label
+LapjaxError
+heatmaps losses networks metrics geometry
+__version__
+"""
+
+
+def test_the_public_names_are_these_and_no_others():
+    assert lapjax.__all__ == PUBLIC.split()
+
+
+def test_help_groups_every_public_name():
+    page = run("import lapjax; help(lapjax)")
+    head = page.partition("PACKAGE CONTENTS")[0]
+    assert all(re.search(rf"\b{name}\b", head) for name in lapjax.__all__)
+
+
+def test_functions_are_not_hidden_by_the_modules_of_their_names():
+    code = "import lapjax.training.train, lapjax.evaluation.calibrate, lapjax, types\n"
+    code += "print([n for n in lapjax.__all__ if isinstance(getattr(lapjax, n), types.ModuleType)])"
+    assert run(code) == "['heatmaps', 'losses', 'networks', 'metrics', 'geometry']\n"
+
+
+@pytest.mark.parametrize("name", ["Faces", "load", "calibrate_run", "train_together", "truth", "view"])
+def test_a_name_of_version_0_1_says_where_it_went(name):
+    with pytest.raises(AttributeError, match=rf"{name}.*: it is lapjax\.\S+ now"):
+        getattr(lapjax, name)
 
 
 def test_unknown_name():
-    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+    with pytest.raises(AttributeError, match="has no attribute 'trian', did you mean 'train'"):
         _ = lapjax.trian

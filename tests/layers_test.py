@@ -1,4 +1,7 @@
-"""The import layers of the house: a module imports its own layer and those before, never in a circle."""
+"""The directions of the house: a room imports its own wing and the wings before it, never in a circle.
+
+A room is a file or a folder (a wing) at the first level of lapjax/; datasets/ is a wing that lies beside lapjax/.
+"""
 
 import ast
 import graphlib
@@ -8,40 +11,19 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-SHELL = ["options", "measuring", "using", "experiments", "commands"]
-
-# Everything under datasets/ is `datasets`. A new room finds its place here first.
-LAYERS = [
-    [
-        "errors",
-        "files",
-        "pages",
-        "config",
-        "recipes",
-        "grids",
-        "samples",
-        "schemes",
-        "geometry",
-        "images",
-        "cpu",
-        "shipped",
-    ],
-    ["heatmaps", "losses", "metrics", "statistics", "convolutions"],
-    ["calibration", "confidence", "conformal", "card", "graph", "engines"],
-    ["networks"],
-    ["packs", "data", "augment", "datasets"],
-    ["scoring", "submissions"],
-    ["supervision", "semi"],
-    ["game", "step", "sharding"],
-    ["weights", "checkpoints", "evaluate", "restoring"],
-    ["boxes", "labelling", "stress", "trust", "material", "loop", "train", "living"],
-    ["plots", "curves", "charts", "galleries", "progress", "tables", "export", "localizer"],
-    ["quickstart", "report", "records", "cells", "harvest", "reproduce", "findings"],
-    SHELL,
+# Wings of one line do not import each other. What is in no wing is the root, on which all of them rest.
+ORDER = [
+    ["root"],
+    ["calibration", "datasets"],
+    ["data", "metrics"],
+    ["checkpoints"],
+    ["evaluation"],
+    ["training", "deployment", "visualization"],
+    ["experiments"],
     ["cli"],
-    ["__main__"],
 ]
-RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
+RANK = {wing: rank for rank, wings in enumerate(ORDER) for wing in wings}
+ROOMS = 30
 
 # What a machine that trains from a pack, or one that predicts, need not have.
 OPTIONAL = {
@@ -54,36 +36,46 @@ OPTIONAL = {
     "tensorflow_datasets",
     "tyro",
 }
+# Rooms and wings of which every module can be imported without JAX.
 WITHOUT_JAX = {
-    *LAYERS[0],
-    "calibration",
-    "confidence",
-    "conformal",
-    "metrics",
-    "statistics",
-    "packs",
-    "data",
-    "datasets",
-    "scoring",
-    "submissions",
-    "tables",
-    "card",
-    "graph",
-    "engines",
-    "living",
-    "localizer",
+    "lapjax.config",
+    "lapjax.cpu",
+    "lapjax.errors",
+    "lapjax.files",
+    "lapjax.geometry",
+    "lapjax.images",
+    "lapjax.recipes",
+    "lapjax.samples",
+    "lapjax.schemes",
+    "lapjax.calibration",
+    "lapjax.datasets",
+    "lapjax.metrics",
+    "lapjax.data.batches",
+    "lapjax.data.loading",
+    "lapjax.data.packs",
+    "lapjax.checkpoints.model_card",
+    "lapjax.checkpoints.onnx_graph",
+    "lapjax.checkpoints.pretrained",
+    "lapjax.checkpoints.runtime",
+    "lapjax.deployment.localizer",
+    "lapjax.deployment.run_engine",
+    "lapjax.cli.tables",
+    "lapjax.experiments.grids",
+    "lapjax.visualization.markdown",
 }
-PURE = {"heatmaps", "losses", "metrics", "statistics", "geometry", "convolutions"}
+PURE = {"heatmaps", "losses", "geometry", "convolutions", "metrics.normalised_error", "metrics.bootstrap"}
+# What reads the options of commands, and what writes ONNX, cannot do without them.
+HEAVY = {"lapjax.cli", "lapjax.checkpoints.onnx_graph"}
 
 
 def sources():
     """Dotted name -> syntax tree of every module of the package."""
-    files = {f"lapjax.{path.stem}": path for path in (ROOT / "lapjax").glob("*.py")}
-    for path in (ROOT / "datasets").rglob("*.py"):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        files[".".join(["lapjax", *parts])] = path
-    # The package's own face lists the public names of every layer.
-    del files["lapjax.__init__"]
+    files = {}
+    for folder, package in (("lapjax", ()), ("datasets", ("lapjax",))):
+        for path in (ROOT / folder).rglob("*.py"):
+            files[".".join((*package, *path.relative_to(ROOT).with_suffix("").parts))] = path
+    # The package's own face lists the public names of every wing, and runs the command line.
+    del files["lapjax.__init__"], files["lapjax.__main__"]
     return {name.removesuffix(".__init__"): ast.parse(path.read_text()) for name, path in files.items()}
 
 
@@ -113,33 +105,43 @@ def third_party(nodes):
             yield node.module.split(".")[0]
 
 
-def room(module):
-    return module.split(".")[1]
+def wing(module):
+    """The wing of a module, "root" where it is in none."""
+    first = module.split(".")[1]
+    return first if first in RANK else "root"
 
 
 def climbs(graph):
-    """The imports from a lower layer into a higher one."""
+    """The imports from a wing into one after it, or beside it."""
     return [
-        f"{module} (layer {RANK[room(module)]}) imports {other} (layer {RANK[room(other)]})"
+        f"{module} ({wing(module)}) imports {other} ({wing(other)})"
         for module, others in graph.items()
         for other in others
-        if RANK[room(other)] > RANK[room(module)]
+        if wing(other) != wing(module) and RANK[wing(other)] >= RANK[wing(module)]
     ]
+
+
+def within(module, names):
+    """Whether a module or a package above it is among names."""
+    return any(f"{module}.".startswith(f"{name}.") for name in names)
 
 
 TREES = sources()
 GRAPH = {module: imports(tree, TREES) for module, tree in TREES.items()}
 
 
-def test_every_module_has_a_layer():
-    assert {room(module) for module in TREES} <= set(RANK)
+def test_every_folder_is_a_wing_and_the_rooms_are_few():
+    folders = {path.parent.name for path in (ROOT / "lapjax").glob("*/__init__.py")}
+    assert folders | {"datasets"} == set(RANK) - {"root"}
+    files = {path.stem for path in (ROOT / "lapjax").glob("*.py")}
+    assert len(folders) + len(files) <= ROOMS
 
 
 def test_imports_name_modules_that_exist():
     assert set().union(*GRAPH.values()) <= set(TREES)
 
 
-def test_imports_never_climb():
+def test_imports_run_one_way():
     assert climbs(GRAPH) == []
 
 
@@ -151,19 +153,20 @@ def test_a_climb_is_seen_wherever_it_hides():
     lines = ["from lapjax import cli", "import lapjax.cli", "from lapjax.cli import main"]
     for line in [*lines, *(f"def f():\n    {line}" for line in lines)]:
         assert climbs({"lapjax.losses": imports(ast.parse(line), {"lapjax.cli": None})}), line
+    beside = imports(ast.parse("from lapjax.deployment import export"), TREES)
+    assert climbs({"lapjax.training.train": beside})
 
 
 @pytest.mark.parametrize("module", sorted(TREES))
 def test_heavy_packages_are_imported_where_they_are_used(module):
-    # Loaded by TFDS itself, by the shell, and by an export to ONNX.
-    if module.endswith("builder") or room(module) in [*SHELL, "graph"]:
+    if module.endswith("builder") or within(module, HEAVY):  # builders are loaded by TFDS itself
         return
     assert not OPTIONAL & set(third_party(TREES[module].body))
 
 
 def test_what_prediction_needs_imports_no_jax():
     for module, tree in TREES.items():
-        if room(module) in WITHOUT_JAX:
+        if within(module, WITHOUT_JAX):
             assert not {"jax", "flax", "jaxtyping", "optax"} & set(third_party(tree.body)), module
 
 

@@ -14,13 +14,14 @@ import jax
 import numpy as np
 import tiny
 
-from lapjax import data, game
+from lapjax import data
 from lapjax.config import Augmentation, Config, Game, Model, Optimiser
 from lapjax.errors import LapjaxError
 from lapjax.networks import Norm, Separable
 from lapjax.samples import Samples
-from lapjax.sharding import Placement, agree, from_first, on_first, start_processes
-from lapjax.train import train
+from lapjax.training import game
+from lapjax.training.sharding import Placement, agree, from_first, on_first, start_processes
+from lapjax.training.train import train
 
 BATCH, FACES = 8, 4
 SEED = np.int64(0)

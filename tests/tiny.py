@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from lapjax import data, game, networks
-from lapjax.calibration import Calibration, save_calibration
-from lapjax.checkpoints import CALIBRATION, Run, RunDirectory
+from lapjax import data, networks
+from lapjax.calibration.scale import Calibration, save_calibration
+from lapjax.checkpoints.run import CALIBRATION, Run, RunDirectory
 from lapjax.config import Config, Model, Optimiser, override
 from lapjax.samples import Samples
 from lapjax.schemes import SCHEMES, Scheme, anonymous
+from lapjax.training import game
 
 CHIP, FACTOR = 48, 1.8
 # Both eye distances, and nothing hidden about which point is which.
@@ -188,7 +189,7 @@ def compiler(tmp_path_factory):
         jax.config.update(name, value)
     compilation_cache.reset_cache()
     # What another module compiled otherwise would differ from a subprocess's in its last digits.
-    predictor = importlib.import_module("lapjax.evaluate")._predictor
+    predictor = importlib.import_module("lapjax.evaluation.evaluate")._predictor
     predictor.cache_clear()
     yield {name.upper(): str(value) for name, value in settings.items()}
     predictor.cache_clear()
