@@ -108,7 +108,7 @@ def test_a_console_script_parses_the_process_arguments():
 
 
 def test_the_help_needs_neither_jax_nor_tyro():
-    code = "import sys; from lapjax.cli import main; main([]); assert not {'jax', 'tyro', 'rich'} & set(sys.modules)"
+    code = "import sys; from lapjax.cli.main import main; main([]); assert not {'jax', 'tyro', 'rich'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=300)
 
 
@@ -281,7 +281,7 @@ def test_evaluate_predictions_and_compare_them(monkeypatch, capsys, tmp_path, rn
 def test_predictions_are_scored_without_jax(tmp_path):
     points = np.random.default_rng(0).uniform(0, 100, (3, 68, 2))
     np.savez("a.npz", prediction=points + 1, ground_truth=points)
-    code = "import sys; from lapjax.cli import main; status = main(sys.argv[1:])"
+    code = "import sys; from lapjax.cli.main import main; status = main(sys.argv[1:])"
     code += "; assert status == 0 and not {'jax', 'flax', 'scipy'} & set(sys.modules), sorted(sys.modules)"
     argv = [
         sys.executable,
