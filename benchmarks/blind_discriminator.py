@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--json")
     args = parser.parse_args()
     config = get_recipe(args.recipe)
-    load = functools.partial(data.load, data_dir=args.data_dir)
+    load = functools.partial(data.load_dataset, data_dir=args.data_dir)
     samples = load(config.unlabelled, config.unlabelled_split, limit=config.unlabelled_limit)
     sides = {
         "labelled": (load(config.dataset, config.train_split), load(config.dataset, config.validation_split)),

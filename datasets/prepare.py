@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 from lapjax.datasets import records
 from lapjax.errors import LapjaxError, nearest
+from lapjax.files import data_directory
 
 BUILDERS = ("the300w", "aflw", "folder", "face_folder", "toy_faces")
 STALE_S = 24 * 3600  # what a killed prepare left behind is cleared away after a day
@@ -61,7 +62,7 @@ def prepare(
     name: str,
     *,
     source: str | os.PathLike | None = None,
-    data_dir: str | os.PathLike,
+    data_dir: str | os.PathLike | None = None,
     chip_size: int | None = None,
     chip_factor: float = records.CHIP_FACTOR,
     quality: int = records.QUALITY,
@@ -81,7 +82,7 @@ def prepare(
     Args:
       name: which builder: "the300w", "aflw", "folder", "face_folder" or "toy_faces".
       source: the folder that holds the images; none for `toy_faces`, which is drawn.
-      data_dir: where prepared sets lie.
+      data_dir: where prepared sets lie; $LAPJAX_DATA_DIR or ~/.cache/lapjax by default.
       chip_size: side of the stored chips, px; 192 by default, 160 of drawn faces.
       chip_factor: side of a chip over the longer side of its box, in image px.
       quality: of the stored JPEG, 1 to 100.
@@ -97,6 +98,22 @@ def prepare(
 
     Raises:
       LapjaxError: naming the file, option or place at fault and the remedy; nothing has been written.
+
+    Example, of twenty pictures with two points each, in px from 0:
+      >>> import pathlib, lapjax
+      >>> from PIL import Image
+      >>> folder = pathlib.Path("pictures")
+      >>> folder.mkdir()
+      >>> rows = ["path,x0,y0,x1,y1"]
+      >>> for i in range(20):
+      ...     Image.new("RGB", (64, 48), (9 * i, 90, 200)).save(folder / f"{i}.png")
+      ...     rows.append(f"{i}.png,{10 + i},12,{40 + i},30")
+      >>> _ = (folder / "points.csv").write_text("\\n".join(rows))
+      >>> summary = lapjax.prepare(
+      ...     "folder", source=folder, points="points.csv", dataset_name="mine", data_dir="data"
+      ... )
+      >>> len(lapjax.load_dataset("mine", "train", data_dir="data"))
+      12
     """
     options = {
         "points": points,
@@ -114,7 +131,7 @@ def prepare(
     if dataset != cls.name:
         # TFDS takes the name of a set from its class.
         cls = type("Builder", (cls,), {"name": dataset, "__module__": cls.__module__}, skip_registration=True)
-    data_dir = pathlib.Path(data_dir).expanduser().absolute()
+    data_dir = data_directory(data_dir).absolute()
     _check_place(data_dir, dataset, name, source)
     target = data_dir / dataset
     place = target.with_name(f".{dataset}.{os.getpid()}.incomplete")

@@ -240,7 +240,16 @@ class Optimiser:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole training run."""
+    """A whole training run: frozen, checked when it is made. Lengths are in input px.
+
+    Raises:
+      LapjaxError: a value out of its range, or two that contradict each other; the message names the field.
+
+    Example:
+      >>> import lapjax
+      >>> lapjax.Config(dataset="mine", epochs=10.0).model.network
+      'fast'
+    """
 
     model: Model = field(default_factory=Model)
     """The generator and its input."""
@@ -348,10 +357,18 @@ def from_dict(kind, values: dict):
 def override(config, **changes):
     """A copy of a configuration with fields changed, a dict changing fields inside.
 
-    `override(config, epochs=3.0, loss={"name": "sam"})`.
+    Args:
+      config: a `Config` or a part of one.
+      **changes: field = value; lengths in input px.
 
     Raises:
       LapjaxError: as `from_dict`.
+
+    Example:
+      >>> import lapjax
+      >>> config = lapjax.override(lapjax.get_recipe("toy-sam"), epochs=3.0, loss={"name": "laplace_kl"})
+      >>> config.epochs, config.loss.name
+      (3.0, 'laplace_kl')
     """
     values = {}
     for name, value in changes.items():

@@ -8,6 +8,12 @@ class LapjaxError(ValueError):
     """Bad input: the message names the file, field or option at fault and the remedy.
 
     The command line prints it without a traceback and exits with status 2.
+
+    Example:
+      >>> import lapjax
+      >>> lapjax.get_recipe("fast-mediun-sam")
+      Traceback (most recent call last):
+      lapjax.errors.LapjaxError: unknown recipe 'fast-mediun-sam': did you mean 'fast-medium-sam'? `lapjax recipes` lists them all
     """
 
 

@@ -1,4 +1,6 @@
-"""Files that are whole or not there: written beside their place and renamed, and read with an error that says why."""
+"""Files that are whole or not there: written beside their place and renamed, and read with an error that says why; and where
+prepared data lies.
+"""
 
 import contextlib
 import json
@@ -8,7 +10,12 @@ from collections.abc import Callable, Iterator
 
 from lapjax.errors import LapjaxError
 
-__all__ = ["holding", "read_json", "replacing"]
+__all__ = ["data_directory", "holding", "read_json", "replacing"]
+
+
+def data_directory(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
+    """Where prepared data lies: `data_dir`, else $LAPJAX_DATA_DIR, else ~/.cache/lapjax."""
+    return pathlib.Path(data_dir or os.environ.get("LAPJAX_DATA_DIR") or "~/.cache/lapjax").expanduser()
 
 
 @contextlib.contextmanager

@@ -62,10 +62,15 @@ def list_recipes() -> list[str]:
 
 
 def get_recipe(name: str) -> Config:
-    """The configuration of a named recipe.
+    """The configuration of a named recipe, as `list_recipes` has them.
 
     Raises:
       LapjaxError: no such recipe; suggests the nearest.
+
+    Example:
+      >>> import lapjax
+      >>> lapjax.get_recipe("fast-medium-laplacekl").model.input_size  # px
+      128
     """
     if name not in RECIPES:
         hint = nearest(name, RECIPES, cutoff=0.4, form="did you mean {!r}? ")

@@ -78,6 +78,12 @@ class Samples:
 
     Raises:
       LapjaxError: columns of different lengths or shapes, or a K that is not the scheme's.
+
+    Example:
+      >>> import lapjax
+      >>> samples = lapjax.load_dataset("toy_faces", "test", limit=5)
+      >>> len(samples.take(slice(2))), samples.scheme.count
+      (2, 68)
     """
 
     images: np.ndarray | EncodedChips

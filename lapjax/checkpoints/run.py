@@ -71,6 +71,12 @@ def load_run(source: str | os.PathLike, *, which: str = "best") -> Run:
 
     Warns:
       TermsWarning: a shipped model's training data bind its use.
+
+    Example:
+      >>> import lapjax
+      >>> run = lapjax.load_run("toy-68")
+      >>> run.scheme.count, run.config.model.input_size  # px
+      (68, 96)
     """
     if which not in _KEPT:
         raise LapjaxError(f'unknown checkpoint {which!r}: choose "best" or "last"')

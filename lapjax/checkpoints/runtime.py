@@ -117,7 +117,11 @@ def _open_jax(content, name):
     try:
         call = jax.jit(jax.export.deserialize(bytearray(function)).call)
     except Exception as error:  # what flatbuffers and XLA raise depends on where the damage is
-        raise LapjaxError(f"{name} cannot be run by this version of JAX: export it again") from error
+        until = card.provenance.get("readable_until")
+        since = f" (later versions were promised to read it until {until})" if until else ""
+        raise LapjaxError(
+            f"{name} cannot be run by this version of JAX{since}: export it again, or use its ONNX file"
+        ) from error
 
     def engine(images, box_size):
         inputs = [images] if card.calibration is None else [images, np.asarray(box_size, np.float32)]

@@ -30,7 +30,7 @@ def export(
 
     Args:
       run: the --out of `lapjax train`, an ONNX file of lapjax or a shipped model's name
-      format: onnx, which runs without JAX; jax, a program for jax.export
+      format: onnx, which runs without JAX; jax, a program for jax.export, readable for six months
       precision: of the weights; float16 halves the file, int8 (onnx) halves it again
       out: the file to write; in DIR by default
       no_calibration: leave radius and confidence out

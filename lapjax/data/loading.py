@@ -8,15 +8,11 @@ import numpy as np
 
 from lapjax.data.packs import pack_splits, read_pack
 from lapjax.errors import LapjaxError
+from lapjax.files import data_directory
 from lapjax.samples import COLUMNS, EncodedChips, Samples
 from lapjax.schemes import Scheme, get_scheme
 
 __all__ = ["data_directory", "load_dataset", "splits"]
-
-
-def data_directory(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
-    """Where prepared data lies: `data_dir`, else $LAPJAX_DATA_DIR, else ~/.cache/lapjax."""
-    return pathlib.Path(data_dir or os.environ.get("LAPJAX_DATA_DIR") or "~/.cache/lapjax").expanduser()
 
 
 def splits(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> dict[str, int]:

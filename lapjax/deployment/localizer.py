@@ -65,8 +65,16 @@ class Result:
 class Localizer:
     """Finds the landmarks of faces whose boxes are known.
 
-    localizer = Localizer.load("face.onnx")
-    result = localizer("photo.jpg", box=(x0, y0, x1, y1))
+    Example:
+      >>> import lapjax
+      >>> localizer = lapjax.Localizer.load("toy-68")
+      >>> face = lapjax.load_dataset("toy_faces", "test", limit=1)
+      >>> result = localizer(face.images[0], box=face.box[0])
+      >>> result.points.shape, result.radius.shape  # image px
+      ((68, 2), (68,))
+
+    Raises:
+      LapjaxError: as `load` and as a call.
     """
 
     def __init__(self, card: Card, engine: Engine):

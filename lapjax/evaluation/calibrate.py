@@ -51,6 +51,13 @@ def calibrate(
 
     Raises:
       LapjaxError: as `predict`, `conformal.fit`, `load_run` and `load_dataset`, and a split that the run has learned from.
+
+    Example:
+      >>> import lapjax
+      >>> run = lapjax.load_run("toy-68")
+      >>> found = lapjax.calibrate(run, lapjax.load_dataset("toy_faces", "calibration", limit=60))
+      >>> found.level, found.images
+      (0.9, 60)
     """
     source, run = run, run if isinstance(run, Run) else load_run(run)
     if samples is None:

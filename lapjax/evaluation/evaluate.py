@@ -221,6 +221,13 @@ def evaluate(
 
     Raises:
       LapjaxError: as `predict`.
+
+    Example:
+      >>> import lapjax
+      >>> run = lapjax.load_run("toy-68")
+      >>> result = lapjax.evaluate(run, lapjax.load_dataset("toy_faces", "test", limit=20))
+      >>> result["images"], 2 < result["nme"]["inter_ocular"] < 6  # percent
+      (20, True)
     """
     return scoring.score(match(run, samples, conditions=conditions), thresholds=thresholds)
 

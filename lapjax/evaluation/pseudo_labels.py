@@ -45,6 +45,13 @@ def label(runs: Sequence[Run], samples: Samples, *, views: int = 1) -> Samples:
 
     Raises:
       LapjaxError: no runs, runs of different schemes, fewer than one view, or as `predict`.
+
+    Example:
+      >>> import lapjax
+      >>> run = lapjax.load_run("toy-68")
+      >>> told = lapjax.label([run], lapjax.load_dataset("toy_faces", "unlabelled", limit=2))
+      >>> told.landmarks.shape, told.scale.shape  # chip px
+      ((2, 68, 2), (2, 68))
     """
     if views < 1:
         raise LapjaxError(f"views {views} must be at least 1")

@@ -103,7 +103,7 @@ def reproduce(
     cells = choose(cells, only)
     place = Place(experiment, budget, pathlib.Path(results), pathlib.Path(runs), data_dir)
     # Decoding the faces again for every cell would take its time. A cell reads six times, two of its three sets each.
-    read = functools.lru_cache(maxsize=8)(data.load)
+    read = functools.lru_cache(maxsize=8)(data.load_dataset)
     stopped = None
     with _kept_programs(place.runs / ".compiled"):
         while True:

@@ -74,6 +74,17 @@ def score(matched: Matched, *, thresholds=metrics.THRESHOLDS) -> dict:
 
     Raises:
       LapjaxError: as `metrics.summary`.
+
+    Example, of two faces whose points are all 3 px off:
+      >>> import lapjax
+      >>> from lapjax.metrics.scoring import Matched, truth
+      >>> samples = lapjax.load_dataset("toy_faces", "test", limit=2)
+      >>> true = truth(samples)  # (2, 68, 2) image px
+      >>> scheme = samples.scheme
+      >>> matched = Matched(true + [3, 0], true, samples.visible, samples.box, samples.name, None, scheme)
+      >>> result = lapjax.score(matched)
+      >>> result["images"], result["failure_rate"]["8"] in (0.0, 50.0, 100.0)
+      (2, True)
     """
     return metrics.summary(
         matched.prediction,
@@ -203,6 +214,14 @@ def compare(a: list[dict], b: list[dict], *, normaliser: str | None = None, seed
 
     Raises:
       LapjaxError: images in one of the two only, a normaliser that one lacks, or different truths or boxes.
+
+    Example:
+      >>> import lapjax
+      >>> a = [{"image": str(i), "inter_ocular": 3.0 + 0.1 * i, "box": 2.0} for i in range(9)]
+      >>> b = [row | {"inter_ocular": row["inter_ocular"] + 1} for row in a]
+      >>> said = lapjax.compare(a, b)
+      >>> round(said["difference"], 6), said["better"]  # percent; A is better on every image
+      (-1.0, 1.0)
     """
     of_a, of_b = ({row["image"]: row for row in rows} for rows in (a, b))
     for name, only in (("A", of_a.keys() - of_b.keys()), ("B", of_b.keys() - of_a.keys())):
@@ -214,7 +233,7 @@ def compare(a: list[dict], b: list[dict], *, normaliser: str | None = None, seed
             np.array([of_b[image][field] for image in of_a], float),
         )
         for field in metrics.NORMALISERS
-        if all(row[field] is not None for row in (*a, *b))
+        if all(row.get(field) is not None for row in (*a, *b))
     }
     normaliser = normaliser or ("inter_ocular" if "inter_ocular" in known else "box")
     if normaliser not in known:

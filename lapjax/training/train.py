@@ -14,7 +14,7 @@ from lapjax import data
 from lapjax.checkpoints import pretrained
 from lapjax.checkpoints.run import Run, RunDirectory, load_run, saved_step
 from lapjax.config import Config, override
-from lapjax.data import augment
+from lapjax.data import augment, batches
 from lapjax.errors import LapjaxError
 from lapjax.evaluation.evaluate import check_crop
 from lapjax.evaluation.pseudo_labels import mean_heatmaps
@@ -29,7 +29,7 @@ __all__ = ["Outcome", "train", "train_together"]
 
 
 def _load(config: Config, data_dir, scheme, read=None) -> Material:
-    read = read or data.load
+    read = read or data.load_dataset
 
     def load(name, split, limit=None, option=None, scheme=None, drawn=False):
         probe = read(name, split, data_dir=data_dir, limit=1, scheme=scheme, encoded=True)
@@ -40,7 +40,7 @@ def _load(config: Config, data_dir, scheme, read=None) -> Material:
                 f"name a larger set, or say --{option} {count}"
             )
         drawn = drawn and limit is not None
-        encoded = drawn or (limit or count) * math.prod(probe.images.shape[1:]) > data.RESIDENT_LIMIT
+        encoded = drawn or (limit or count) * math.prod(probe.images.shape[1:]) > batches.RESIDENT_LIMIT
         first = None if drawn else limit
         samples = read(name, split, data_dir=data_dir, limit=first, scheme=scheme, encoded=encoded)
         if drawn:
@@ -109,6 +109,18 @@ def train(
     Raises:
       LapjaxError: bad data or options, before anything is written; a directory in use or of another run; a loss that
         is not finite (names the step; the last good checkpoint stays); a disk that is full (likewise).
+
+    Example, of a network too small for more than showing how:
+      >>> import lapjax
+      >>> samples = {s: lapjax.load_dataset("toy_faces", s, limit=16) for s in ("train", "validation")}
+      >>> lapjax.data.write_pack("few.npz", samples)
+      >>> config = lapjax.override(
+      ...     lapjax.get_recipe("toy-laplacekl"), dataset="few.npz", epochs=1.0, evaluate_every=1.0, batch_size=8,
+      ...     model={"channels": 2, "blocks": (1, 1, 1), "input_size": 32},
+      ... )
+      >>> outcome = lapjax.train(config, "runs/example")
+      >>> outcome.finished, outcome.steps
+      (True, 2)
     """
     (outcome,) = train_together(
         [config],

@@ -1,6 +1,7 @@
 """Runs exported and opened again: what is written, what it is measured against, what is refused."""
 
 import dataclasses
+import datetime
 import errno
 import importlib
 import os
@@ -72,6 +73,13 @@ def test_less_precise_and_smaller(run):
     kinds = {each.data_type for each in onnx.load(bytes_.path).graph.initializer}
     assert {onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT32} <= kinds
     assert runtime.open_file(bytes_.path)[0].precision == "int8"
+
+
+def test_a_jax_file_says_until_when_it_can_be_read(poster):
+    said = export(poster, format="jax", check=False).card.provenance
+    left = datetime.date.fromisoformat(said["readable_until"]) - datetime.datetime.now(datetime.UTC).date()
+    assert 178 <= left.days <= 180 and said["archive"] == "keep the ONNX file"
+    assert "readable_until" not in export(poster, check=False).card.provenance
 
 
 def test_float16_of_jax(poster):

@@ -356,7 +356,7 @@ assert load_run(files[0]).info["labelled"] == 8
 def test_faces_are_read_once_for_all_cells(run, packs, monkeypatch):
     """Every set of a cell, twice each, the unlabelled one too."""
     asked = []
-    load = data.load
+    load = data.load_dataset
 
     def counted(name, split, **options):
         asked.append((str(name), split, options.get("limit"), options.get("encoded")))
@@ -368,7 +368,7 @@ def test_faces_are_read_once_for_all_cells(run, packs, monkeypatch):
         return [make.cell("game", [("game", "x")], base)]
 
     monkeypatch.setitem(grids.EXPERIMENTS, "two", game)
-    monkeypatch.setattr(reproduce.data, "load", counted)
+    monkeypatch.setattr(reproduce.data, "load_dataset", counted)
     assert run(seeds=2).done == 2
     train = [each for each in asked if each[1] == "train"]
     assert len(train) == len(set(train)) == 4

@@ -25,6 +25,7 @@ from tiny import (
 from lapjax import data
 from lapjax.checkpoints.run import RunDirectory, load_run
 from lapjax.config import override, to_dict
+from lapjax.data import batches
 from lapjax.errors import LapjaxError
 from lapjax.training import game, loop
 from lapjax.training.loop import Loop
@@ -201,9 +202,9 @@ def test_chips_that_stay_encoded_train_alike(whole, pack, tmp_path, monkeypatch)
         loaded.append((args[1], encoded, limit))
         return known(*args, encoded=encoded, limit=limit, **options)
 
-    known = data.load
-    monkeypatch.setattr(data, "load", load)
-    monkeypatch.setattr(data, "RESIDENT_LIMIT", 10 * 48 * 48 * 3)
+    known = data.load_dataset
+    monkeypatch.setattr(data, "load_dataset", load)
+    monkeypatch.setattr(batches, "RESIDENT_LIMIT", 10 * 48 * 48 * 3)
     run(tiny.config(pack), tmp_path / "run")
     # Each split is looked at first; 24 chips are more than the limit, 7 are not.
     assert loaded == [
