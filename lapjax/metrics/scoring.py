@@ -217,7 +217,7 @@ def compare(a: list[dict], b: list[dict], *, normaliser: str | None = None, seed
 
     Example:
       >>> import lapjax
-      >>> a = [{"image": str(i), "inter_ocular": 3.0 + 0.1 * i, "box": 2.0} for i in range(9)]
+      >>> a = [{"image": str(i), "inter_ocular": 3.0 + 0.1 * i} for i in range(9)]
       >>> b = [row | {"inter_ocular": row["inter_ocular"] + 1} for row in a]
       >>> said = lapjax.compare(a, b)
       >>> round(said["difference"], 6), said["better"]  # percent; A is better on every image
