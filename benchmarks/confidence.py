@@ -2,7 +2,7 @@
 
     python benchmarks/confidence.py RUN... --data-dir DIR [--split validation] [--out results/confidence]
 
-    python benchmarks/confidence.py --table      # writes the tables of README.md and docs/confidence.md
+    python benchmarks/confidence.py --table      # writes the tables of docs/confidence.md
 
 Every source is calibrated alike, on the calibration split, and measured on another: the rank correlation with the
 error, AUSE, finding failures and covered points. One JSON a run. `--split common` reads the common test set, which is
@@ -158,7 +158,7 @@ def write_table() -> None:
             said["NME grows"],
         ]
         rows[split].append(cells)
-    write_between("confidence", table(heads, rows["common"]))
+    write_between("confidence", table(heads, rows["common"]), page="docs/confidence.md")
     write_between("validation", table(heads, rows["validation"]), page="docs/confidence.md")
     compared = []
     for (split, model), seeds in results.items():

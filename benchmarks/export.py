@@ -2,7 +2,7 @@
 
     python benchmarks/export.py runs/a runs/b --data-dir data --photographs ~/300w --out files
 
-    python benchmarks/export.py --table      # writes the README's table from results/export.json
+    python benchmarks/export.py --table      # writes the table of docs/deployment.md from results/export.json
 
 Exports each run to ONNX at every precision, measures it on the validation split of its set, whose photographs are
 found by their names, and then times all files in turn within this process, so that other load meets them alike.
@@ -53,7 +53,7 @@ def write_table() -> None:
             f"{found['call_ms']['median']:.2f}",
         ]
         rows.append(cells)
-    write_between("export", table(heads, rows))
+    write_between("export", table(heads, rows), page="docs/deployment.md")
 
 
 def locate(localizer, image, box):
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=pathlib.Path)
     parser.add_argument("--photographs", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path)
-    parser.add_argument("--table", action="store_true", help="write the README's table and stop")
+    parser.add_argument("--table", action="store_true", help="write the table of docs/deployment.md and stop")
     parser.add_argument("--repeats", type=int, default=300)
     options = parser.parse_args()
     if options.table:

@@ -2,7 +2,7 @@
 
     python benchmarks/foundation.py selection final --data-dir DIR --runs DIR
 
-    python benchmarks/foundation.py --table          # writes the README's results from those files
+    python benchmarks/foundation.py --table          # writes the tables of docs/results.md from those files
 
 Runs the named groups of cells one after the other, skips what has its JSON, resumes what was cut off. Numbers are of
 the validation split; the common test set is read by `--common`, once, at the end, and that is logged in
@@ -212,7 +212,7 @@ def read_common(names, args) -> None:
 
 
 def write_table() -> None:
-    """Puts the results that are there between the README's markers: finished models, then the choices."""
+    """Puts the results that are there between the markers of docs/results.md: finished models, then the choices."""
     groups = cells()
     final = [name for group in ("final", "poster", "game", "sources") for name in groups[group]]
     heads = ["model", "seeds", "epochs", "split", "NME", "failures > 8 %", "AUC 8 %", "mean b, input px"]
@@ -241,7 +241,7 @@ def write_table() -> None:
             result = json.loads(file.read_text())
             choices.append([said, f"{result['nme']['inter_ocular']:.2f}", f"{result['scale_mean']:.2f}"])
     chosen = table(["choice, 30 epochs, validation, one seed", "NME", "mean b"], choices)
-    write_between("results", [*table(heads, finished), "", *chosen])
+    write_between("results", [*table(heads, finished), "", *chosen], page="docs/results.md")
 
 
 def main() -> None:
@@ -256,7 +256,7 @@ def main() -> None:
     parser.add_argument(
         "--common", action="store_true", help="read the common test set with finished runs instead"
     )
-    parser.add_argument("--table", action="store_true", help="write the README's table and stop")
+    parser.add_argument("--table", action="store_true", help="write the tables of docs/results.md and stop")
     args = parser.parse_args()
     if args.table:
         write_table()

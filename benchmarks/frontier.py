@@ -3,7 +3,7 @@ precision, the poster's network, and peers, in one run.
 
     python benchmarks/frontier.py runs/face-68-taught-s0 runs/poster-1_4-laplacekl-s0 --data-dir DIR --photographs ~/300w
 
-    python benchmarks/frontier.py --table          # writes the README's table and docs/frontier.png from the record
+    python benchmarks/frontier.py --table          # writes the tables of docs/results.md and README.md and docs/frontier.png
 
 Each run is exported at every precision and measured through its files, on the original photographs of 300W's common set,
 with boxes from the true landmarks. Milliseconds are medians of one face on one thread, all in turn within one process:
@@ -32,6 +32,8 @@ from lapjax.visualization import plots
 
 PRECISIONS = ("float32", "float16", "int8")
 SDM = "Supervised descent"
+# The columns of the README's table.
+BESIDE = ["network", "bytes", "ms", "NME, common", "failures > 8 %", ""]
 # As their authors report them, inter-ocular NME on 300W; none of them was run here.
 PUBLISHED = {
     "PIPNet, MobileNetV3 (2021)": {"parameters": 173_000, "common": 4.12},
@@ -137,7 +139,7 @@ def _errors(error) -> dict:
 
 def write_table(record: dict) -> None:
     heads = ["network", "bytes", "parameters", "MACs", "ms", "NME, common", "failures > 8 %", ""]
-    rows = []
+    rows, beside = [], []
     for name, said in record["rows"].items():
         count, work = said.get("parameters"), said.get("multiplications")
         rows.append(
@@ -152,11 +154,15 @@ def write_table(record: dict) -> None:
                 said.get("note", ""),
             ]
         )
+        # The README has one file of each network that ships, and the peers that ran here.
+        if "model" not in said or (name.startswith("face-68") and name.endswith("float16")):
+            beside.append([cell for head, cell in zip(heads, rows[-1], strict=True) if head in BESIDE])
     for name, said in PUBLISHED.items():
         where = "common" if "common" in said else "full"
         nme = f"{said[where]:.2f}" + ("" if where == "common" else " (full)")
         rows.append([name, "", f"{said['parameters']:,}", "", "", nme, "", "as published, not run here"])
-    write_between("frontier", table(heads, rows))
+    write_between("frontier", table(heads, rows), page="docs/results.md")
+    write_between("peers", table(BESIDE, beside))
 
 
 def draw(record: dict) -> None:

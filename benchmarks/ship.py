@@ -4,7 +4,7 @@
 
     python benchmarks/ship.py --install --data-dir DIR --runs DIR --photographs ~/300w      # reads the common test set
 
-    python benchmarks/ship.py --table                                                       # writes the README's tables
+    python benchmarks/ship.py --table                                                       # writes the tables of README.md and docs/results.md
 
 Cells that are there already are skipped, what was cut off goes on; one JSON a cell under results/ship. `--install` takes
 of every shipped network the seed with the lowest validation error, exports it in float16, measures each seed's file on
@@ -219,7 +219,7 @@ def _describe(name, file, best, seeds) -> dict:
 
 
 def write_tables() -> None:
-    """The README's table of what ships and that of the choices."""
+    """The table of what ships in README.md, and that of the choices in docs/results.md."""
     rows = []
     for name, said in json.loads((MODELS / "models.json").read_text()).items():
         nme = said["nme"]
@@ -244,7 +244,7 @@ def write_tables() -> None:
         record = RESULTS / "ship" / f"{name}.json"
         if record.exists():
             rows.append([said, f"{json.loads(record.read_text())['nme']['inter_ocular']:.2f}"])
-    write_between("choices", table(["choice, validation, one seed", "NME"], rows))
+    write_between("choices", table(["choice, validation, one seed", "NME"], rows), page="docs/results.md")
 
 
 def main() -> None:
@@ -261,7 +261,7 @@ def main() -> None:
         "--install", action="store_true", help="write lapjax/checkpoints/pretrained_files from finished runs"
     )
     parser.add_argument("--split", choices=("common", "validation"), default="common", help="to measure on")
-    parser.add_argument("--table", action="store_true", help="write the README's tables and stop")
+    parser.add_argument("--table", action="store_true", help="write the tables and stop")
     args = parser.parse_args()
     if args.table:
         write_tables()
