@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: quickstart test environment
+.PHONY: quickstart test docs environment
 
 # Draws faces, trains LaplaceKL beside SAM for about two minutes, leaves quickstart/quickstart.png.
 quickstart: environment
@@ -14,6 +14,11 @@ test: environment
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m pytest -n 2
+
+# The documentation as a site that opens offline: site/index.html.
+docs: environment
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 environment: $(VENV)/.installed
 

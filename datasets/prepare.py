@@ -99,7 +99,9 @@ def prepare(
     Raises:
       LapjaxError: naming the file, option or place at fault and the remedy; nothing has been written.
 
-    Example, of twenty pictures with two points each, in px from 0:
+    Examples:
+      Of twenty pictures with two points each, in px from 0:
+
       >>> import pathlib, lapjax
       >>> from PIL import Image
       >>> folder = pathlib.Path("pictures")

@@ -245,7 +245,7 @@ class Config:
     Raises:
       LapjaxError: a value out of its range, or two that contradict each other; the message names the field.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> lapjax.Config(dataset="mine", epochs=10.0).model.network
       'fast'
@@ -364,7 +364,7 @@ def override(config, **changes):
     Raises:
       LapjaxError: as `from_dict`.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> config = lapjax.override(lapjax.get_recipe("toy-sam"), epochs=3.0, loss={"name": "laplace_kl"})
       >>> config.epochs, config.loss.name

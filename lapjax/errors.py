@@ -9,7 +9,7 @@ class LapjaxError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> lapjax.get_recipe("fast-mediun-sam")
       Traceback (most recent call last):

@@ -53,7 +53,7 @@ def published(name: str) -> dict[str, float] | None:
 def list_recipes() -> list[str]:
     """The names of all recipes, those of one network together, the smallest first.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> "fast-medium-laplacekl" in lapjax.list_recipes()
       True
@@ -67,7 +67,7 @@ def get_recipe(name: str) -> Config:
     Raises:
       LapjaxError: no such recipe; suggests the nearest.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> lapjax.get_recipe("fast-medium-laplacekl").model.input_size  # px
       128

@@ -79,7 +79,7 @@ class Samples:
     Raises:
       LapjaxError: columns of different lengths or shapes, or a K that is not the scheme's.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> samples = lapjax.load_dataset("toy_faces", "test", limit=5)
       >>> len(samples.take(slice(2))), samples.scheme.count

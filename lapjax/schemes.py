@@ -33,7 +33,9 @@ class Scheme:
     Raises:
       LapjaxError: an index out of range, a flip that is not its own inverse, names that repeat.
 
-    Example, three points of a mouse whose ears swap in a mirror:
+    Examples:
+      Three points of a mouse whose ears swap in a mirror:
+
       >>> import lapjax
       >>> lapjax.Scheme("mouse", ("snout", "left ear", "right ear"), flip=(0, 2, 1)).count
       3
@@ -292,7 +294,7 @@ def get_scheme(name_or_json_path: str | os.PathLike) -> Scheme:
     Raises:
       LapjaxError: an unknown name (suggests the nearest), an unreadable file, or contents that do not fit.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> scheme = lapjax.get_scheme("300w")
       >>> scheme.count, scheme.names[36]

@@ -26,7 +26,7 @@ def list_pretrained() -> dict[str, dict]:
       Name -> record: `bytes`, `parameters`, `landmarks`, `input_size` (px), `nme` (percent, with the normaliser, set, split and box
       rule), `radius_holds_percent` and `terms`, what binds its use (None where nothing does).
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> list(lapjax.list_pretrained())
       ['toy-68', 'face-68-tiny', 'face-68', 'face-68-large']

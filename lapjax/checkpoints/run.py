@@ -72,7 +72,7 @@ def load_run(source: str | os.PathLike, *, which: str = "best") -> Run:
     Warns:
       TermsWarning: a shipped model's training data bind its use.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> run = lapjax.load_run("toy-68")
       >>> run.scheme.count, run.config.model.input_size  # px

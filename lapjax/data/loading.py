@@ -52,7 +52,7 @@ def load_dataset(
     Raises:
       LapjaxError: no such set or split, or one that cannot be read.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> samples = lapjax.load_dataset("toy_faces", "test", limit=3)
       >>> samples.images.shape, samples.landmarks.shape

@@ -90,7 +90,7 @@ def export(
     Returns:
       The file's path, its size in bytes and its card.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> done = lapjax.export("toy-68", "toy.onnx", precision="float16", check=False)
       >>> 90_000 < done.size < 110_000, done.card.precision

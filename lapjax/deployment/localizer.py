@@ -65,7 +65,7 @@ class Result:
 class Localizer:
     """Finds the landmarks of faces whose boxes are known.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> localizer = lapjax.Localizer.load("toy-68")
       >>> face = lapjax.load_dataset("toy_faces", "test", limit=1)

@@ -52,7 +52,7 @@ def calibrate(
     Raises:
       LapjaxError: as `predict`, `conformal.fit`, `load_run` and `load_dataset`, and a split that the run has learned from.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> run = lapjax.load_run("toy-68")
       >>> found = lapjax.calibrate(run, lapjax.load_dataset("toy_faces", "calibration", limit=60))

@@ -86,7 +86,7 @@ def predict(
       LapjaxError: no faces, faces with another number of landmarks than the model, or chips that show less than its
         crop.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> run = lapjax.load_run("toy-68")
       >>> samples = lapjax.load_dataset("toy_faces", "test", limit=2)
@@ -222,7 +222,7 @@ def evaluate(
     Raises:
       LapjaxError: as `predict`.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> run = lapjax.load_run("toy-68")
       >>> result = lapjax.evaluate(run, lapjax.load_dataset("toy_faces", "test", limit=20))

@@ -46,7 +46,7 @@ def label(runs: Sequence[Run], samples: Samples, *, views: int = 1) -> Samples:
     Raises:
       LapjaxError: no runs, runs of different schemes, fewer than one view, or as `predict`.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> run = lapjax.load_run("toy-68")
       >>> told = lapjax.label([run], lapjax.load_dataset("toy_faces", "unlabelled", limit=2))

@@ -75,7 +75,9 @@ def score(matched: Matched, *, thresholds=metrics.THRESHOLDS) -> dict:
     Raises:
       LapjaxError: as `metrics.summary`.
 
-    Example, of two faces whose points are all 3 px off:
+    Examples:
+      Of two faces whose points are all 3 px off:
+
       >>> import lapjax
       >>> from lapjax.metrics.scoring import Matched, truth
       >>> samples = lapjax.load_dataset("toy_faces", "test", limit=2)
@@ -215,7 +217,7 @@ def compare(a: list[dict], b: list[dict], *, normaliser: str | None = None, seed
     Raises:
       LapjaxError: images in one of the two only, a normaliser that one lacks, or different truths or boxes.
 
-    Example:
+    Examples:
       >>> import lapjax
       >>> a = [{"image": str(i), "inter_ocular": 3.0 + 0.1 * i} for i in range(9)]
       >>> b = [row | {"inter_ocular": row["inter_ocular"] + 1} for row in a]

@@ -110,7 +110,9 @@ def train(
       LapjaxError: bad data or options, before anything is written; a directory in use or of another run; a loss that
         is not finite (names the step; the last good checkpoint stays); a disk that is full (likewise).
 
-    Example, of a network too small for more than showing how:
+    Examples:
+      Of a network too small for more than showing how:
+
       >>> import lapjax
       >>> samples = {s: lapjax.load_dataset("toy_faces", s, limit=16) for s in ("train", "validation")}
       >>> lapjax.data.write_pack("few.npz", samples)
