@@ -343,11 +343,11 @@ def test_a_machine_with_jax_and_little_else_runs_it(finished, packs, tmp_path):
     code = f"""
 import sys
 sys.modules.update(dict.fromkeys({missing.split()!r}))
-from lapjax import harvest, reproduce
-from lapjax.checkpoints import load_run
+from lapjax.experiments import collect, reproduce
+from lapjax.checkpoints.run import load_run
 where = {{"results": "results", "runs": "runs"}}
-assert harvest.measure("two", "test", **where) == 2
-files = harvest.leave("two", "out", **where)
+assert collect.measure("two", "test", **where) == 2
+files = collect.leave("two", "out", **where)
 assert load_run(files[0]).info["labelled"] == 8
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

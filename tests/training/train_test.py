@@ -27,7 +27,7 @@ from lapjax.checkpoints.run import RunDirectory, load_run
 from lapjax.config import override, to_dict
 from lapjax.data import batches
 from lapjax.errors import LapjaxError
-from lapjax.training import game, loop
+from lapjax.training import loop, step
 from lapjax.training.loop import Loop
 from lapjax.training.train import train
 
@@ -406,7 +406,7 @@ def test_nan_names_the_step_and_keeps_the_last_good_checkpoint(pack, tmp_path, p
     """The eighth step's loss is NaN, and with it all parameters, however seldom it is looked at."""
     programs.clear()
     monkeypatch.setattr(
-        game, "target_scale", lambda loss, step, total: jnp.where(step == 7, jnp.nan, loss.target_scale)
+        step, "target_scale", lambda loss, step, total: jnp.where(step == 7, jnp.nan, loss.target_scale)
     )
     problem = "not finite at step 8: the last good checkpoint, of step 6, is in .*last"
     for log_every in (1, 5, 100):
