@@ -10,7 +10,7 @@ import numpy as np
 from lapjax import geometry
 from lapjax.datasets import records
 from lapjax.datasets.photos import Photo
-from lapjax.errors import LapjaxError
+from lapjax.errors import LapjaxError, nearest, no_split
 from lapjax.images import read_image, write_jpeg
 from lapjax.schemes import Scheme, get_scheme
 
@@ -55,7 +55,7 @@ def source(
     """
     builder = _open(name, data_dir)
     if split not in builder.info.splits:
-        raise LapjaxError(f"{name} has no split {split!r}: it has {', '.join(builder.info.splits)}")
+        raise no_split(name, split, builder.info.splits)
     known = _meta(builder, scheme)
     import tensorflow_datasets as tfds
 
@@ -122,8 +122,8 @@ def _open(name: str, data_dir: str | os.PathLike):
         infos = [*root.glob("[!.]*/*/dataset_info.json"), *root.glob("[!.]*/*/*/dataset_info.json")]
         present = sorted({info.relative_to(root).parts[0] for info in infos})
         raise LapjaxError(
-            f"no prepared set {name!r} in {root} (it has {', '.join(present) or 'none'}): prepare it with"
-            " `lapjax prepare`, or say where it is with --data-dir or LAPJAX_DATA_DIR"
+            f"no prepared set {name!r} in {root} (it has {', '.join(present) or 'none'}"
+            f"{nearest(name, [*present, 'toy_faces'], form='; did you mean {!r}?')}): prepare it with `lapjax prepare`, or say where it is with --data-dir or LAPJAX_DATA_DIR"
         ) from error
     return builder
 

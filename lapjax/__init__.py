@@ -70,14 +70,28 @@ _NAMESPACES = ("heatmaps", "losses", "networks", "metrics", "geometry")
 __all__ = [*_NAMES, *_NAMESPACES, "__version__"]
 
 
+# What needs the extra [train]; the rest does with NumPy, pillow and onnxruntime.
+_TRAINING = {"train", "load_run", "predict", "evaluate", "calibrate", "export", "label"}
+_TRAINING |= {"heatmaps", "losses", "networks"}
+
+
 def __getattr__(name: str):
-    if name in _NAMES:
+    if name not in _NAMES and name not in _NAMESPACES:
+        raise AttributeError(f"module 'lapjax' has no attribute {name!r}{_moved(name)}")
+    try:
+        if name in _NAMESPACES:
+            return importlib.import_module(f"lapjax.{name}")
         value = getattr(importlib.import_module(f"lapjax.{_NAMES[name]}"), name)
-        globals()[name] = value
-        return value
-    if name in _NAMESPACES:
-        return importlib.import_module(f"lapjax.{name}")
-    raise AttributeError(f"module 'lapjax' has no attribute {name!r}{_moved(name)}")
+    except ModuleNotFoundError as error:
+        if (error.name or "lapjax").partition(".")[0] == "lapjax":
+            raise
+        from lapjax.errors import MissingPackage
+
+        raise MissingPackage(
+            f'lapjax.{name} needs {error.name}: `pip install "lapjax[train]"`', name=error.name
+        ) from None
+    globals()[name] = value
+    return value
 
 
 def _moved(name: str) -> str:
@@ -100,7 +114,9 @@ def _moved(name: str) -> str:
 
 
 def __dir__() -> list[str]:
-    return sorted(globals().keys() | set(__all__))
+    """What can be used: help(lapjax) loads all of it, in an install without JAX too."""
+    whole = importlib.util.find_spec("jax") is not None
+    return sorted(globals().keys() | {name for name in __all__ if whole or name not in _TRAINING})
 
 
 def _find_datasets() -> None:

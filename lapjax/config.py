@@ -26,7 +26,8 @@ __all__ = [
 
 def _choose(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise LapjaxError(f"{owner}.{name} is {value!r}: choose one of {', '.join(choices)}")
+        near = nearest(value, choices, form="did you mean {!r}? ") if isinstance(value, str) else ""
+        raise LapjaxError(f"{owner}.{name} is {value!r}: {near}choose one of {', '.join(choices)}")
 
 
 def _demand(condition: bool, message: str) -> None:

@@ -17,6 +17,10 @@ class LapjaxError(ValueError):
     """
 
 
+class MissingPackage(LapjaxError, ImportError):
+    """A package that is not installed; the message names it and the extra that brings it."""
+
+
 class LapjaxWarning(UserWarning):
     """Something that is allowed and may not be what was meant; the command line prints it as a note."""
 
@@ -31,3 +35,9 @@ def nearest(
     """`form` with the name in `known` that is nearest to `word`; "" when none is as similar as `cutoff` in [0, 1]."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return form.format(near[0]) if near else ""
+
+
+def no_split(name: object, split: str, splits: Iterable[str]) -> LapjaxError:
+    """The error to raise where a data set has no split of that name."""
+    near = nearest(split, splits := list(splits), form="did you mean {!r}? ")
+    return LapjaxError(f"{name} has no split {split!r}: {near}it has {', '.join(splits)}")

@@ -23,6 +23,53 @@ def test_import_loads_no_jax():
     assert run(code) == "[]\n"
 
 
+BARE = """
+import sys
+# An install without the extra [train].
+sys.modules.update(dict.fromkeys("jax flax optax orbax scipy onnx grain array_record tensorflow_datasets matplotlib".split()))
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "jax" else find(name, *rest)
+import lapjax
+"""
+
+
+def test_without_jax_what_needs_it_says_what_to_install():
+    code = (
+        BARE
+        + """
+for name in lapjax.__all__:
+    try:
+        getattr(lapjax, name)
+        assert name not in lapjax._TRAINING, name
+    except ImportError as error:
+        assert isinstance(error, lapjax.LapjaxError) and name not in dir(lapjax)
+        assert str(error) == f'lapjax.{name} needs {error.name}: `pip install "lapjax[train]"`', error
+"""
+    )
+    run(code)
+
+
+def test_without_jax_the_help_is_whole():
+    page = run(BARE + "help(lapjax)")
+    assert "The mathematics, pure functions and networks" in page
+
+
+def test_without_jax_the_commands_have_their_help_and_some_run():
+    code = (
+        BARE
+        + """
+from lapjax.cli import main
+for command in main.COMMANDS:
+    assert main.main([command, "--help"]) == 0
+assert main.main(["models"]) == 0
+assert main.main(["--version"]) == 0
+assert main.main(["train", "toy-sam", "--out", "run"]) == 2
+"""
+    )
+    run(code)
+
+
 def test_star_import_gives_the_listed_names():
     namespace = {}
     exec("from lapjax import *", namespace)

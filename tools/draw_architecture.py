@@ -95,7 +95,9 @@ def reduced(graph: dict[str, set[str]]) -> dict[str, set[str]]:
 
 def arrange(graph: dict[str, set[str]], floor: dict[str, int], width: float, sizes) -> dict[str, float]:
     """Room -> the x of its middle: rooms near what they import and what imports them, none over another."""
-    levels = [sorted(room for room in floor if floor[room] == level) for level in range(max(floor.values()) + 1)]
+    levels = [
+        sorted(room for room in floor if floor[room] == level) for level in range(max(floor.values()) + 1)
+    ]
     users = {room: [user for user in graph if room in graph[user]] for room in graph}
     place = {}
     for row in levels:
@@ -105,7 +107,9 @@ def arrange(graph: dict[str, set[str]], floor: dict[str, int], width: float, siz
         for row in order:
             near = {room: [*graph[room], *users[room]] for room in row}
             wish = {
-                room: sum(place[other] for other in near[room]) / len(near[room]) if near[room] else place[room]
+                room: sum(place[other] for other in near[room]) / len(near[room])
+                if near[room]
+                else place[room]
                 for room in row
             }
             row.sort(key=lambda room: (wish[room], room))
@@ -159,7 +163,8 @@ def draw(root: pathlib.Path = ROOT) -> str:
         '<rect width="100%" height="100%" fill="#ffffff"/>',
     ]
     dashed = set(cut)
-    for room, other in [*((room, other) for room in sorted(arrows) for other in sorted(arrows[room])), *cut]:
+    drawn = [(room, other) for room in sorted(arrows) for other in sorted(arrows[room])]
+    for room, other in [*drawn, *cut]:
         (x0, y0), (x1, y1) = middle(room), middle(other)
         down = 1 if y1 >= y0 else -1
         y0, y1 = y0 + down * HEIGHT / 2, y1 - down * HEIGHT / 2

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lapjax.datasets.toy_faces.scene import draw
-from lapjax.errors import LapjaxError
+from lapjax.errors import LapjaxError, no_split
 from lapjax.samples import Samples
 from lapjax.schemes import anonymous, get_scheme
 
@@ -37,7 +37,7 @@ def generate(
       LapjaxError: no such split, or more faces than a split can have.
     """
     if split not in SPLITS:
-        raise LapjaxError(f"toy_faces has no split {split!r}: it has {', '.join(SPLITS)}")
+        raise no_split("toy_faces", split, SPLITS)
     count = SPLITS[split] if count is None else count
     if not 1 <= count <= _APART:
         raise LapjaxError(f"toy_faces/{split}: count {count} must be from 1 to {_APART}")

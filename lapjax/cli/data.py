@@ -120,9 +120,9 @@ def boxes(
     run: Annotated[Path, tyro.conf.arg(metavar="DIR")],
     /,
     *,
-    dataset: str,
-    out: Path,
-    split: str = "train",
+    dataset: Annotated[str, tyro.conf.arg(metavar="NAME")],
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")],
+    split: Annotated[str, tyro.conf.arg(metavar="NAME")] = "train",
     data_dir: Folder = None,
 ) -> None:
     """Writes the boxes that a trained run finds in unlabelled faces, the tight boxes of its points.
@@ -168,7 +168,8 @@ def label(
     or one that has few labels, learns from them beside its own:
 
       lapjax label runs/a runs/b --dataset lfw --out told.npz
-      lapjax train fast-small-laplacekl --unlabelled told.npz --semi.method labels --out runs/c
+      lapjax train fast-small-laplacekl --out runs/c \\
+          --unlabelled told.npz --semi.method labels
 
     Args:
       runs: the --out of `lapjax train`, ONNX files or shipped models, one or more of one scheme

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lapjax.cli.options import File, Flag, Folder, Name, check_place, console
+from lapjax.cli.options import File, Flag, Folder, Name, check_place, console, say
 
 __all__ = ["export", "locate", "models"]
 
@@ -117,7 +117,7 @@ def locate(
     for name, *row in zip(found.names, *columns.values(), strict=True):
         print(f"{name:{width}}" + "".join(f"{value:11.2f}" for value in row))
     if localizer.calibrated:
-        print(
+        say(
             f"In image px. The radius holds the true point {100 * localizer.level:g} % of the time; the confidence is the "
             f"probability of an error below {100 * localizer.tolerance:g} % of the box's size."
         )
@@ -140,16 +140,16 @@ def models(*, json: Flag = False) -> None:
     if json:
         print(json_.dumps(known, indent=2))
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    for head in ("model", "bytes", "parameters", "points", "input", "NME", "measured on"):
-        numbers = ("bytes", "parameters", "points", "input", "NME")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    numbers = ("bytes", "weights", "points", "input", "NME")
+    for head in ("model", *numbers, "measured on"):
         table.add_column(head, justify="right" if head in numbers else "left", no_wrap=True)
     for name, said in known.items():
         numbers = [f"{said[key]:,}" for key in ("bytes", "parameters", "landmarks")]
         nme = said["nme"]
-        where = f"{nme['dataset']} {nme['split']}, {nme['images']} faces"
+        where = f"{nme['dataset']} {nme['split']}"
         table.add_row(name, *numbers, f"{said['input_size']} px", f"{nme['percent']:.2f} %", where)
     console().print(table)
-    print("NME: mean error over the inter-ocular distance, through the file, boxes from the true landmarks.")
+    say("NME: mean error over the inter-ocular distance, through the file, boxes from the true landmarks.")
     for name, said in known.items():
-        print(f"{name}: {said['terms'] or 'free of terms of others'}")
+        say(f"{name}: {said['terms'] or 'free of terms of others'}")

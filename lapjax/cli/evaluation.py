@@ -141,7 +141,8 @@ def compare(
     """Says whether A is better than B on the same images, by how much, and how sure that is.
 
       lapjax evaluate runs/a --split test --per-image a.csv
-      lapjax evaluate --predictions theirs.npz --dataset toy_faces --split test --per-image b.csv
+      lapjax evaluate --predictions theirs.npz --truth labels.npz \\
+          --scheme 300w --per-image b.csv
       lapjax compare a.csv b.csv
 
     The images are matched by name. The mean difference in NME comes with its bootstrap interval

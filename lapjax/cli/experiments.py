@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 import tyro
 
 from lapjax.cli.options import File, Flag, Folder, Name, check_place, console
-from lapjax.errors import LapjaxError
+from lapjax.errors import LapjaxError, nearest
 from lapjax.experiments.grids import BUDGETS, EXPERIMENTS
 
 __all__ = ["reproduce"]
 
 
 def reproduce(
-    experiment: Annotated[Literal[*EXPERIMENTS], tyro.conf.arg(metavar="EXPERIMENT")],
+    experiment: Annotated[str, tyro.conf.arg(metavar="EXPERIMENT")],
     /,
     *,
     budget: Literal[*BUDGETS] = "small",
@@ -35,11 +35,13 @@ def reproduce(
 ) -> int:
     """Trains what is left of an experiment, keeps a record of every cell, and prints its table.
 
-      table1           SAM and LaplaceKL, alone and in the game with more and more unlabelled faces;
-                       other losses, both directions of the KL, ELT
+      table1           SAM and LaplaceKL, alone and in the game with more
+                       and more unlabelled faces; other losses, both
+                       directions of the KL, ELT
       table2           the poster's network at its widths
       figure4          sweeps of the target scale and of beta
-      semisupervised   six ways to learn from 5, 20 and 100 % of the labels and 10,000 other faces
+      semisupervised   six ways to learn from 5, 20 and 100 % of the labels
+                       and 10,000 other faces
 
     Ctrl-C saves, and the same command goes on; it skips what is done. Started several times it
     shares the work, also between machines that share its folders. RESULTS/EXPERIMENT.json holds the
@@ -48,12 +50,12 @@ def reproduce(
     that are there can be measured.
 
       lapjax reproduce semisupervised --only '*-5-s0'
-      lapjax reproduce semisupervised --show --page docs/experiments.md --figure docs/semi.png
+      lapjax reproduce semisupervised --show --page docs/experiments.md
 
     A test split is read by --measure alone, and each reading is logged in RESULTS/test_reads.jsonl.
 
     Args:
-      experiment: one of these
+      experiment: one of those above
       budget: small: for a CPU of two cores, minutes a cell; full: for one GPU
       dataset: a prepared set or a pack (*.npz) with the splits train and validation
       unlabelled: likewise, of faces without labels, its split train; "none" for none
@@ -70,6 +72,9 @@ def reproduce(
       page: put the table between the markers <!-- EXPERIMENT --> of this Markdown page
       figure: draw the figure into this file
     """
+    if experiment not in EXPERIMENTS:
+        near = nearest(experiment, EXPERIMENTS, form="did you mean {!r}? ")
+        raise LapjaxError(f"no experiment {experiment!r}: {near}there are {', '.join(EXPERIMENTS)}")
     from lapjax.experiments import collect, records, summary
     from lapjax.experiments import reproduce as experiments
     from lapjax.visualization import markdown, plots

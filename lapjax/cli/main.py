@@ -1,89 +1,67 @@
-"""lapjax finds landmarks in images with tiny networks that know how sure they are: every point comes
-with a Laplace scale b in pixels. It trains on any landmark scheme, with few labels and, in a game
-against a discriminator D, many unlabelled images.
-
-Commands (`lapjax COMMAND --help` says what each takes):
-
-  prepare    a folder of photos becomes a prepared set of square chips, or one pack file
-  train      a recipe becomes a trained run: the network alone, or in the game against D
-  calibrate  fits a run's confidence on held-out faces (train does so where the set has some)
-  evaluate   the errors of a run on a split, or of anyone's predictions, as a table and as JSON
-  compare    which of two is better on the same images, and how sure that is
-  report     one page about one run or several: errors, faces, confidence, training
-  export     a run as one file that runs without JAX, or as a JAX program
-  locate     the points of one face in a photograph, from such a file or a run
-  models     the trained networks that come with lapjax; their names do wherever a run is asked for
-  boxes      the boxes that a run finds in unlabelled faces, to prepare them again
-  label      the points that trained runs find in unlabelled faces, to train others on
-  recipes    the recipes: networks, sizes, losses and what to expect
-  reproduce  the experiments of the paper and what followed them, as tables and figures
-
-From photos to a number:
-
-  lapjax prepare the300w --source ~/300w
-  lapjax train fast-medium-laplacekl --out runs/a
-  lapjax train fast-medium-laplacekl --out runs/a --resume          # after Ctrl-C or a crash
-  lapjax evaluate runs/a --dataset the300w --split common --json runs/a/common.json
-
-With unlabelled faces, and other options than the recipe's:
-
-  lapjax prepare face_folder --source ~/lfw --name lfw --box 99,89,102
-  lapjax train fast-medium-laplacekl+d-10k --out runs/b --epochs 40 --loss.direction "q||p"
-
-As one small file, and used:
-
-  lapjax export runs/a --precision float16 --out a.onnx
-  lapjax locate a.onnx photo.jpg --box 120 80 260 240
-
-Anyone's points, by the same ruler, and whether the difference is one:
-
-  lapjax evaluate --predictions theirs.npz --dataset the300w --split common --per-image theirs.csv
-  lapjax evaluate runs/a --dataset the300w --split common --per-image ours.csv
-  lapjax compare ours.csv theirs.csv
-
-With nothing at hand, on faces that lapjax draws:
-
-  lapjax train toy-laplacekl --out runs/toy
-  lapjax evaluate runs/toy --split test
-
-Prepared sets lie in --data-dir, else in $LAPJAX_DATA_DIR, else in ~/.cache/lapjax.
-Exit status: 0 done; 2 bad input, said in one line; 130 or 143 stopped by Ctrl-C or SIGTERM, a
-training only after it has saved.
-
-All of it is a few lines of Python too: lapjax.prepare, lapjax.train, lapjax.load_run,
-lapjax.evaluate, lapjax.export, lapjax.Localizer.
-"""
+"""Finds the command, runs it, and turns what went wrong into a line and an exit status."""
 
 import functools
 import importlib
 import inspect
+import itertools
 import os
+import shutil
 import signal
 import sys
 import textwrap
 import warnings
 
+import lapjax
 from lapjax.errors import LapjaxError, LapjaxWarning, nearest
 from lapjax.recipes import get_recipe
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "DOORS", "function_of", "main"]
 
-# Command -> the module that has it.
-COMMANDS = {
-    "prepare": "data",
-    "train": "training",
-    "calibrate": "evaluation",
-    "evaluate": "evaluation",
-    "compare": "evaluation",
-    "report": "evaluation",
-    "export": "deployment",
-    "locate": "deployment",
-    "models": "deployment",
-    "boxes": "data",
-    "label": "data",
-    "recipes": "training",
-    "reproduce": "experiments",
+# What you have -> command -> the module of lapjax.cli that has it, and what it does, in a line of 66 characters.
+DOORS = {
+    "I have a picture": {
+        "locate": ("deployment", "the points of one face in a photograph"),
+        "models": ("deployment", "the trained networks that come with lapjax"),
+    },
+    "I have labelled images": {
+        "prepare": ("data", "a folder of images becomes a data set of square crops"),
+        "train": ("training", "a recipe and a data set become a trained network, a run"),
+        "calibrate": ("evaluation", "fits how far a run's points may be off, on images of yours"),
+        "evaluate": ("evaluation", "the errors of a run on a split of a data set"),
+        "report": ("evaluation", "a page about runs: errors, pictures, confidence, training"),
+        "export": ("deployment", "a run as one file that needs no JAX"),
+        "boxes": ("data", "the boxes that a run finds in images without labels"),
+        "label": ("data", "the points that runs find there, to train others on"),
+    },
+    "I have a paper to write": {
+        "recipes": ("training", "networks, sizes and losses to start from"),
+        "compare": ("evaluation", "which of two is better on the same images, and how surely"),
+        "reproduce": ("experiments", "the experiments of the paper, and what followed"),
+    },
 }
+COMMANDS = {command: module for door in DOORS.values() for command, (module, _) in door.items()}
+_HEAD = """\
+lapjax finds named points in images, each with a radius that says how far it may
+be off, and trains small networks to find yours. `lapjax COMMAND --help` says
+what a command takes.
+"""
+_TAIL = """\
+Begin with one of these:
+
+  lapjax locate face-68 photo.jpg --box 120 80 260 240
+  lapjax prepare folder --source mice --points mice/points.csv --name mice
+  lapjax train fast-small-laplacekl --dataset mice --out runs/mice
+  lapjax train toy-laplacekl --out runs/toy       # faces that lapjax draws
+  lapjax train toy-laplacekl --out runs/toy --resume       # after a Ctrl-C
+
+  --version                           says which lapjax this is
+  --print-completion bash|zsh|tcsh    a script that completes with the Tab key:
+                                      eval "$(lapjax --print-completion bash)"
+
+Data sets lie in --data-dir, else in $LAPJAX_DATA_DIR, else in ~/.cache/lapjax.
+Exit status: 0 done; 2 bad input, said in one line; 130 stopped by Ctrl-C and
+143 by SIGTERM, a training only after it has saved.
+"""
 _HELP = ("-h", "--help")
 # What takes long enough to be worth huge pages.
 _COMPUTING = {"train", "evaluate", "calibrate", "boxes", "label", "report", "reproduce"}
@@ -112,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "lapjax").partition(".")[0] == "lapjax":
             raise
-        print(f"lapjax: this command needs {error.name}: `pip install lapjax[train]`", file=sys.stderr)
+        print(f'lapjax: this command needs {error.name}: `pip install "lapjax[train]"`', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("lapjax: interrupted", file=sys.stderr)
@@ -136,12 +114,23 @@ def _terminate(number, _frame):
 
 def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in _HELP:
-        print(__doc__.strip())
+        print(_page())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"lapjax {lapjax.__version__}")
+        return 0
+    if arguments[0] == "--print-completion":
+        from lapjax.cli import completion
+
+        print(completion.script(*arguments[1:2]))
         return 0
     command, *rest = arguments
     if command not in COMMANDS:
-        hint = nearest(command, COMMANDS, form="did you mean {!r}?") or f"choose one of {', '.join(COMMANDS)}"
-        raise LapjaxError(f"unknown command {command!r}: {hint}")
+        kind = "option" if command.startswith("-") else "command"
+        near = nearest(
+            command, [*COMMANDS, "--help", "--version", "--print-completion"], form="did you mean {!r}?"
+        )
+        raise LapjaxError(f"unknown {kind} {command!r}: {near or '`lapjax --help` lists them'}")
     import tyro
 
     _quiet()
@@ -153,6 +142,15 @@ def _run(arguments: list[str]) -> int:
         return tyro.cli(function, prog=f"lapjax {command}", description=description, args=rest) or 0
     except SystemExit as end:
         return end.code
+
+
+def _page() -> str:
+    """What `lapjax --help` says."""
+    doors = [
+        "\n".join([door, "", *(f"  {command:<11}{said}" for command, (_, said) in commands.items()), ""])
+        for door, commands in DOORS.items()
+    ]
+    return "\n".join([_HEAD, *doors, _TAIL]).rstrip()
 
 
 def _recipe(arguments: list[str]) -> str:
@@ -168,9 +166,18 @@ def _recipe(arguments: list[str]) -> str:
 
 
 def _description(function) -> str:
+    """What a command's docstring says before its options: paragraphs filled to the terminal, indented lines kept."""
     text = inspect.getdoc(function).partition("\n\nArgs:")[0]
-    # tyro unwraps lines that begin with a letter and doubles empty ones.
-    return textwrap.indent(text.replace("\n\n", "\n"), "  ")
+    width = min(shutil.get_terminal_size().columns, 100) - 2
+    lines = []
+    for indented, block in itertools.groupby(text.splitlines(), lambda line: line.startswith(" ")):
+        if indented:
+            lines += block
+            continue
+        # tyro doubles empty lines.
+        for paragraph in "\n".join(block).split("\n\n"):
+            lines += textwrap.wrap(paragraph.strip(), width - 2, break_on_hyphens=False)
+    return textwrap.indent("\n".join(lines), "  ")
 
 
 def _note(message, category, *rest) -> None:

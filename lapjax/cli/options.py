@@ -3,13 +3,14 @@
 import contextlib
 import os
 import pathlib
+import sys
 from typing import Annotated
 
 import tyro
 
 from lapjax.errors import LapjaxError
 
-__all__ = ["File", "Flag", "Folder", "Name", "Number", "check_place", "console", "optional"]
+__all__ = ["File", "Flag", "Folder", "Name", "Number", "check_place", "console", "optional", "say"]
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
@@ -31,6 +32,11 @@ def console(*, stderr: bool = False, quiet: bool = False):
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = 120
     return made
+
+
+def say(text: str) -> None:
+    """Prints sentences, broken between words where a terminal ends; a file gets them as they are."""
+    console().print(text, highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
 
 
 def check_place(path: pathlib.Path, option: str) -> None:

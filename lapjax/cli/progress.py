@@ -35,17 +35,19 @@ def training(name: str, *, console=None) -> Iterator[Callable[[dict], None]]:
       console: a `rich.console.Console`; one on stderr by default.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+    from rich.table import Column
 
     console = console or _stderr()
     if not console.is_terminal:
         yield _Plain(console)
         return
+    console.print(name, highlight=False)
+    # In 80 columns the bar gives way, not the numbers.
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[said]}"),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[said]}", table_column=Column(no_wrap=True)),
     )
     with Progress(*columns, console=console, transient=True, expand=True) as bars:
         task = bars.add_task(name, total=None, said="reading data, compiling")
@@ -98,8 +100,8 @@ def _numbers(known: dict) -> str:
 def _validation(line: dict, known: dict) -> str:
     loss = f"loss {known['loss']:7.3f}  " if "loss" in known else ""
     return (
-        f"epoch {line['epoch']:6.1f}  step {line['step']:>6}  {loss}validation NME {line['nme']:6.2f} %  "
-        f"mean b {line['validation_scale']:5.2f} px"
+        f"epoch {line['epoch']:6.1f}  step {line['step']:>6}  {loss}"
+        f"validation NME {line['nme']:6.2f} %, b {line['validation_scale']:5.2f} px"
     )
 
 

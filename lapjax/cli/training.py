@@ -110,13 +110,16 @@ def recipes(*, json: Flag = False) -> None:
     games = [name.partition("+")[2] for name in RECIPES if name.startswith("poster-1-sam+")]
     table = Table(
         box=box.SIMPLE_HEAD,
-        caption="Each poster-WIDTH and fast-SIZE recipe also comes with the game against D, as NAME+d-10k:\n"
-        f"{', '.join(games)}, by the number of unlabelled faces. Parameters: for 68 landmarks.\n"
-        "The poster's NME: percent, 300W common, trained on all of 300W; then the same with each D.",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        caption="Each poster-WIDTH and fast-SIZE recipe also comes with the game against D,\n"
+        f"as NAME+{', +'.join(games)} by the number of unlabelled faces.\n"
+        "Weights: for 68 landmarks. The poster's NME: percent, 300W common, trained on\n"
+        "all of 300W; then the same with each D.",
         caption_justify="left",
     )
-    numbers = ("input", "parameters", "epochs")
-    for head in ("recipe", "network", *numbers, "poster's NME"):
+    numbers = ("input", "weights", "epochs")
+    for head in ("recipe", *numbers, "poster's NME"):
         table.add_column(head, justify="right" if head in numbers else "left", no_wrap=True)
     for name, config in RECIPES.items():
         if "+" in name:
@@ -124,7 +127,6 @@ def recipes(*, json: Flag = False) -> None:
         reported = [published(one) for one in (name, *(f"{name}+{game}" for game in games))]
         table.add_row(
             name,
-            config.model.network,
             f"{config.model.input_size} px",
             f"{counts[config.model]:,}",
             f"{config.epochs:g}",

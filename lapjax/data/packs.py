@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from lapjax import geometry
-from lapjax.errors import LapjaxError
+from lapjax.errors import LapjaxError, no_split
 from lapjax.files import replacing
 from lapjax.images import write_jpeg
 from lapjax.samples import COLUMNS, EncodedChips, Samples
@@ -74,8 +74,7 @@ def read_pack(
     """
     with _open_pack(path) as (file, header):
         if split not in header["splits"]:
-            present = ", ".join(sorted(header["splits"]))
-            raise LapjaxError(f"{path} has no split {split!r}: it has {present}")
+            raise no_split(path, split, sorted(header["splits"]))
         entry = header["splits"][split]
         there = [column for column in ("scale",) if f"{split}/{column}" in file]
         part = {column: file[f"{split}/{column}"] for column in ("jpeg", "offsets", *COLUMNS, *there)}

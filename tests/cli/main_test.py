@@ -3,6 +3,7 @@ import inspect
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import lapjax
 from lapjax import data, geometry
 from lapjax.cli import main
 from lapjax.config import override
@@ -73,22 +75,29 @@ def small_toy(monkeypatch):
 def test_help_is_a_page(capsys, argv):
     assert main.main(argv) == 0
     page = capsys.readouterr().out
-    assert max(map(len, page.splitlines())) <= 100
+    assert max(map(len, page.splitlines())) <= 80
+    assert len(page.splitlines()) <= 50
     assert all(f"\n  {command} " in page for command in main.COMMANDS)
+    assert (
+        page.index("I have a picture")
+        < page.index("I have labelled images")
+        < page.index("I have a paper to write")
+    )
 
 
 def test_help_shows_commands_that_parse(trained):
-    for line in main.__doc__.splitlines():
-        if "lapjax train " in line:
+    for line in main._page().splitlines():
+        if "  lapjax train " in line:
             assert run(line.partition("  #")[0].replace("lapjax", "")) == 0
-    assert len(trained.calls) == 4
+    assert len(trained.calls) == 3
 
 
 @pytest.mark.parametrize("command", main.COMMANDS)
-def test_every_command_and_option_has_help(capsys, command):
+def test_every_command_and_option_has_help(capsys, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     assert main.main([command, "--help"]) == 0
     page = capsys.readouterr().out
-    assert max(map(len, page.splitlines())) <= 100
+    assert max(map(len, page.splitlines())) <= 80
     documented = inspect.getdoc(main.function_of(command))
     for name in inspect.signature(main.function_of(command)).parameters:
         assert name == "config" or f"\n  {name}: " in documented
@@ -105,6 +114,47 @@ def test_a_console_script_parses_the_process_arguments():
     )
     assert done.returncode == 2
     assert done.stderr == "lapjax: unknown command 'trian': did you mean 'train'?\n"
+
+
+def test_the_version(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"lapjax {lapjax.__version__}\n"
+
+
+@pytest.mark.parametrize("word", ["--versoin", "--print-completoin"])
+def test_an_option_misspelt_before_any_command(capsys, word):
+    assert run(word) == 2
+    assert f"unknown option '{word}': did you mean '--" in capsys.readouterr().err
+
+
+def test_an_experiment_misspelt(capsys):
+    assert run("reproduce tabel1") == 2
+    assert "no experiment 'tabel1': did you mean 'table1'?" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_tab_key_completes_commands_options_and_recipes(capsys, tmp_path):
+    assert run("--print-completion bash") == 0
+    (tmp_path / "lapjax.sh").write_text(capsys.readouterr().out)
+    for words, expected in [
+        ("tra", "train"),
+        ("evaluate --pred", "--predictions"),
+        ("train toy-s", "toy-sam"),
+    ]:
+        *before, last = words.split()
+        script = (
+            f"source lapjax.sh; COMP_WORDS=(lapjax {words}); COMP_CWORD={len(before) + 1}; "
+            f"_shtab_lapjax lapjax {last} {before[-1] if before else 'lapjax'}; echo ${{COMPREPLY[@]}}"
+        )
+        done = subprocess.run(
+            ["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True
+        )
+        assert done.stdout.split() == [expected], done.stderr
+
+
+def test_completion_for_a_shell_that_is_not_known(capsys):
+    assert run("--print-completion fish") == 2
+    assert "name your shell, bash, zsh, tcsh" in capsys.readouterr().err
 
 
 def test_the_help_needs_neither_jax_nor_tyro():
