@@ -87,9 +87,9 @@ def __getattr__(name: str):
             raise
         from lapjax.errors import MissingPackage
 
-        raise MissingPackage(
-            f'lapjax.{name} needs {error.name}: `pip install "lapjax[train]"`', name=error.name
-        ) from None
+        missing = MissingPackage(f'lapjax.{name} needs {error.name}: `pip install "lapjax[train]"`')
+        missing.name = error.name
+        raise missing from None
     globals()[name] = value
     return value
 

@@ -117,12 +117,12 @@ def _write_pack(dataset, place, pack, chip_size, quality, limit) -> None:
 
 
 def boxes(
-    run: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    run: Annotated[Path, tyro.conf.arg(metavar="RUN_OR_FILE")],
     /,
     *,
-    dataset: Annotated[str, tyro.conf.arg(metavar="NAME")],
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE")],
-    split: Annotated[str, tyro.conf.arg(metavar="NAME")] = "train",
+    dataset: Annotated[str, tyro.conf.arg(metavar="NAME_OR_PACK")],
+    out: Annotated[Path, tyro.conf.arg(metavar="BOXES_CSV")],
+    split: Annotated[str, tyro.conf.arg(metavar="SPLIT")] = "train",
     data_dir: Folder = None,
 ) -> None:
     """Writes the boxes that a trained run finds in unlabelled faces, the tight boxes of its points.

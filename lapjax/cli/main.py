@@ -55,7 +55,7 @@ Begin with one of these:
   lapjax train toy-laplacekl --out runs/toy --resume       # after a Ctrl-C
 
   --version                           says which lapjax this is
-  --print-completion bash|zsh|tcsh    a script that completes with the Tab key:
+  --print-completion SHELL            a script that completes with the Tab key:
                                       eval "$(lapjax --print-completion bash)"
 
 Data sets lie in --data-dir, else in $LAPJAX_DATA_DIR, else in ~/.cache/lapjax.
