@@ -7,6 +7,7 @@ ONNX's own layout (N, C, H, W), batch norm folded into them, then the decoder of
 
 import string
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -98,7 +99,7 @@ class _Graph:
         rest, first = divmod(self._named - 1, len(_LETTERS))
         return _LETTERS[first] + (_LETTERS[rest - 1] if rest else "")
 
-    def constant(self, value, kind=np.float32) -> str:
+    def constant(self, value, kind: type[np.generic] = np.float32) -> str:
         name = self._name()
         self._weights.append(numpy_helper.from_array(np.asarray(value, kind), name))
         return name
@@ -107,7 +108,7 @@ class _Graph:
         """A convolution with a flax kernel (n, n, inputs of a group, outputs); by default zeros keep the size."""
         kernel, bias = np.asarray(kernel, np.float32).transpose(3, 2, 0, 1), np.asarray(bias, np.float32)
         size = kernel.shape[-1]
-        attributes = {"strides": [stride] * 2} if stride > 1 else {}
+        attributes: dict[str, Any] = {"strides": [stride] * 2} if stride > 1 else {}
         if size > 1:
             attributes["pads"] = pads or [size // 2] * 4
         if groups > 1:

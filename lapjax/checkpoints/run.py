@@ -207,7 +207,8 @@ class RunDirectory:
                 changed.append(f"the scheme ({known_scheme.name} there, {scheme.name} now)")
             # Another version of lapjax may say more of the data, or less.
             shared = known_info.keys() & info.keys()
-            changed += _differences(*({key: of[key] for key in shared} for of in (known_info, info)), "data.")
+            there, now = ({key: of[key] for key in shared} for of in (known_info, info))
+            changed += _differences(there, now, "data.")
             if changed:
                 raise LapjaxError(
                     f"{self.path} holds another run; it differs in {'; '.join(changed)}. "
@@ -291,7 +292,8 @@ class RunDirectory:
             if like is not None:
                 # Asked for other shapes, orbax leaves failed tasks behind that complain later.
                 with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
-                    stored = handler.metadata(self.path / which / str(step) / "default").tree
+                    # It asks for a path of etils, and takes any.
+                    stored = handler.metadata(self.path / which / str(step) / "default").tree  # pyright: ignore[reportArgumentType]
                 _check_shapes(stored, like, self.path / which)
             args = ocp.args.StandardRestore(None if like is None else jax.tree.map(describe, like))
             return step, self._manager(which).restore(step, args=args)

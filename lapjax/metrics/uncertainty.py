@@ -72,7 +72,8 @@ def spearman(uncertainty, error, visible=None) -> float:
             raise LapjaxError(
                 f"confidence: `{name}` is the same everywhere, so it has no order; pass another"
             )
-    return float(stats.spearmanr(uncertainty, error).statistic)
+    found = stats.spearmanr(uncertainty, error)
+    return float(found.statistic)  # pyright: ignore[reportAttributeAccessIssue]  # scipy makes it at run time
 
 
 def auroc(score, positive, visible=None) -> float:

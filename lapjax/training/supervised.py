@@ -29,6 +29,7 @@ def label_scale(loss: Loss, crops: Crops) -> Float[Array, "b k 1"]:
       loss: of the run.
       crops: whose `scale` is there.
     """
+    assert crops.scale is not None
     summed = (loss.name, loss.combine) == ("laplace_kl", "sum")
     return crops.scale[..., None] * (2 if summed else 1)
 
