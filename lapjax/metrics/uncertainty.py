@@ -8,7 +8,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from lapjax.errors import LapjaxError
 
@@ -72,6 +71,8 @@ def spearman(uncertainty, error, visible=None) -> float:
             raise LapjaxError(
                 f"confidence: `{name}` is the same everywhere, so it has no order; pass another"
             )
+    from scipy import stats
+
     found = stats.spearmanr(uncertainty, error)
     return float(found.statistic)  # pyright: ignore[reportAttributeAccessIssue]  # scipy makes it at run time
 
@@ -95,6 +96,8 @@ def auroc(score, positive, visible=None) -> float:
     if count in (0, len(positive)):
         kind = "negatives" if count == 0 else "positives"
         raise LapjaxError(f"confidence: there are only {kind}; an ROC curve needs both: move the threshold")
+    from scipy import stats
+
     # The Mann-Whitney U statistic, over its largest value.
     ranks = stats.rankdata(score)[positive].sum() - count * (count + 1) / 2
     return float(ranks / (count * (len(positive) - count)))
