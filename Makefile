@@ -30,7 +30,7 @@ types: environment
 quick: environment
 	$(RUN) -m pytest -n 2 -m "not slow"
 
-# Every test once more, under coverage: a table of the lines and branches that none reaches.
+# Every test once more, under coverage: a table of the lines that none reaches.
 coverage: environment
 	$(RUN) -m pytest -n 2 --cov --cov-report=term
 
