@@ -53,14 +53,18 @@ def build(
       watched: give these activations as outputs too, after the others, so that their ranges can be measured.
 
     Raises:
-      LapjaxError: int8 without ranges.
+      LapjaxError: int8 without ranges, or a network whose graph nobody has written.
     """
     if precision == "int8" and not ranges:
         raise LapjaxError(
             "int8 needs the ranges of the activations: build the graph watched, and run it on faces"
         )
     graph = _Graph(precision, ranges)
-    network = {"fast": _fast, "poster": _poster}[model.network]
+    network = {"fast": _fast, "poster": _poster}.get(model.network)
+    if network is None:
+        raise LapjaxError(
+            f"the network {model.network} has no graph in checkpoints/onnx_graph.py: add one, or export with --format jax"
+        )
     maps = network(
         graph, _unit(graph, "images"), variables["params"], variables.get("batch_stats", {}), model
     )
