@@ -73,8 +73,7 @@ def spearman(uncertainty, error, visible=None) -> float:
             )
     from scipy import stats
 
-    found = stats.spearmanr(uncertainty, error)
-    return float(found.statistic)  # pyright: ignore[reportAttributeAccessIssue]  # scipy makes it at run time
+    return float(stats.spearmanr(uncertainty, error).statistic)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def auroc(score, positive, visible=None) -> float:
