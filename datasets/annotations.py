@@ -73,7 +73,7 @@ def read_points(path: str | os.PathLike) -> tuple[list[str], np.ndarray, np.ndar
     problems += [f"{path} has more than one row for {name}: keep one" for name in repeated(names)]
     refuse(problems)
     landmarks = np.array(points)
-    labelled = np.isfinite(landmarks).all(-1)
+    labelled = np.all(np.isfinite(landmarks), axis=-1)
     return names, np.where(labelled[..., None], landmarks, 0.0), labelled
 
 

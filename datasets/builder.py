@@ -48,7 +48,7 @@ class ChipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.source = os.path.abspath(os.path.expanduser(source)) if source is not None else None
         self.settings = {"chip_size": chip_size, "chip_factor": float(chip_factor), "quality": quality}
         self.found = self.survey(source, **options)
-        self._records: dict[str, list[dict]] | None = None
+        self._records: dict[str, list[dict]] = {}
         super().__init__(data_dir=data_dir, file_format="array_record")
 
     @classmethod
@@ -74,6 +74,7 @@ class ChipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             split: [record for _, record in zip(photos, made, strict=False) if record is not None]
             for split, photos in splits.items()
         }
+        assert self.info.metadata is not None  # `_info` gives some
         self.info.metadata.update(
             counts={
                 split: dict(sorted(collections.Counter(record["subset"] for record in members).items()))
@@ -106,7 +107,7 @@ class ChipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
         del dl_manager  # nothing is downloaded
-        if self._records is None:
+        if not self._records:
             self.read()
         return {split: self._generate_examples(split) for split in self._records}
 

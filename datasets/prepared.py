@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +88,7 @@ class _Records(Sequence):
 
     def _crop(self, record: dict, index: int) -> dict:
         landmarks = np.asarray(record["landmarks"], np.float64)
-        visible = np.isfinite(landmarks).all(-1)
+        visible = np.all(np.isfinite(landmarks), axis=-1)
         if "visible" in record:
             visible &= np.asarray(record["visible"], bool)
         texts = [str(_text(record[field])) for field in _NAME_FEATURES if field in record]
@@ -108,16 +109,17 @@ def _text(value):
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _open(name: str, data_dir: str | os.PathLike):
+def _open(name: str, data_dir: str | os.PathLike) -> Any:  # TFDS's decorators hide the types of its builders
     try:
         import tensorflow_datasets as tfds
+        from tensorflow_datasets.core.read_only_builder import builder_from_files
     except ImportError as error:
         raise LapjaxError(
             f"reading prepared sets needs {error.name}: `pip install lapjax[train]`, or give a pack (*.npz)"
         ) from error
     root = pathlib.Path(data_dir).expanduser()
     try:
-        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=os.fspath(root))
+        builder = builder_from_files(name, data_dir=os.fspath(root))
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         infos = [*root.glob("[!.]*/*/dataset_info.json"), *root.glob("[!.]*/*/*/dataset_info.json")]
         present = sorted({info.relative_to(root).parts[0] for info in infos})
@@ -173,17 +175,19 @@ def _foreign_count(builder) -> int:
     fields = builder.info.features
     fields = dict(fields.items()) if isinstance(fields, tfds.features.FeaturesDict) else {}
     points = fields.get("landmarks")
-    if not (
-        isinstance(points, tfds.features.Tensor)
-        and np.issubdtype(points.np_dtype, np.floating)
-        and len(points.shape) == 2
-        and points.shape[0]
-        and points.shape[1] == 2
-    ):
+    count = _point_count(points) if isinstance(points, tfds.features.Tensor) else None
+    if not count:
         raise LapjaxError(
             f"{builder.name} has no feature `landmarks` of shape (K, 2) and a float type, in pixels: it has"
             f" {', '.join(f'{key} {field.shape}' for key, field in fields.items())}"
         )
     if not isinstance(fields.get("image"), tfds.features.Image):
         raise LapjaxError(f"{builder.name} has no image feature `image`: prepare a set that has one")
-    return points.shape[0]
+    return count
+
+
+def _point_count(feature: Any) -> int | None:
+    """K of a tensor feature of shape (K, 2) and a float type, else None; TFDS types shapes as trees, hence Any."""
+    shape = feature.shape
+    fits = np.issubdtype(feature.np_dtype, np.floating) and len(shape) == 2 and shape[1] == 2
+    return shape[0] if fits else None

@@ -38,6 +38,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from typing import TYPE_CHECKING
 
 __version__ = "0.2.0"
 
@@ -67,7 +68,37 @@ _NAMES = {
 }
 _NAMESPACES = ("heatmaps", "losses", "networks", "metrics", "geometry")
 
-__all__ = [*_NAMES, *_NAMESPACES, "__version__"]
+# A checker cannot add these up, and reads the imports below instead.
+__all__ = [*_NAMES, *_NAMESPACES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+# What type checkers and editors see of the names that `__getattr__` loads; a test compares the two.
+if TYPE_CHECKING:
+    from lapjax import geometry as geometry
+    from lapjax import heatmaps as heatmaps
+    from lapjax import losses as losses
+    from lapjax import metrics as metrics
+    from lapjax import networks as networks
+    from lapjax.checkpoints.pretrained import list_pretrained as list_pretrained
+    from lapjax.checkpoints.run import load_run as load_run
+    from lapjax.config import Config as Config
+    from lapjax.config import override as override
+    from lapjax.data.loading import load_dataset as load_dataset
+    from lapjax.datasets.prepare import prepare as prepare
+    from lapjax.deployment.export import export as export
+    from lapjax.deployment.localizer import Localizer as Localizer
+    from lapjax.errors import LapjaxError as LapjaxError
+    from lapjax.evaluation.calibrate import calibrate as calibrate
+    from lapjax.evaluation.evaluate import evaluate as evaluate
+    from lapjax.evaluation.evaluate import predict as predict
+    from lapjax.evaluation.pseudo_labels import label as label
+    from lapjax.metrics.scoring import compare as compare
+    from lapjax.metrics.scoring import score as score
+    from lapjax.recipes import get_recipe as get_recipe
+    from lapjax.recipes import list_recipes as list_recipes
+    from lapjax.samples import Samples as Samples
+    from lapjax.schemes import Scheme as Scheme
+    from lapjax.schemes import get_scheme as get_scheme
+    from lapjax.training.train import train as train
 
 
 # What needs the extra [train]; the rest does with NumPy, pillow and onnxruntime.
@@ -129,8 +160,10 @@ def _find_datasets() -> None:
     spec = importlib.util.spec_from_file_location(
         name, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
     )
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
+    assert spec is not None and spec.loader is not None  # it is a file
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    globals()["datasets"] = module  # as an import of it would have done
 
 
 _find_datasets()

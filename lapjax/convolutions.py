@@ -10,6 +10,7 @@ or TPU the ordinary convolutions are used.
 """
 
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -140,4 +141,5 @@ def _by_blocks(images, kernel):
     blocks = jnp.pad(images, margins).reshape(b, rows + 1, 2, columns + 1, 2, c)
     blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(b, rows + 1, columns + 1, 4 * c)
     weights = kernel.reshape(2, 2, 2, 2, c, -1).transpose(0, 2, 1, 3, 4, 5).reshape(2, 2, 4 * c, -1)
-    return sum(blocks[:, i : i + rows, j : j + columns] @ weights[i, j] for i in range(2) for j in range(2))
+    parts = (blocks[:, i : i + rows, j : j + columns] @ weights[i, j] for i in range(2) for j in range(2))
+    return cast(Array, sum(parts))  # sum alone would be of type int, too

@@ -39,7 +39,9 @@ def make_generator(model: Model, landmarks: int, *, axis: str | None = None) -> 
     dtype = jnp.dtype(model.dtype)
     if model.network == "poster":
         return Generator(landmarks, model.width, model.dropout, dtype)
-    return FastGenerator(landmarks, model.channels, model.blocks, model.dropout, dtype, axis)
+    if model.network == "fast":
+        return FastGenerator(landmarks, model.channels, model.blocks, model.dropout, dtype, axis)
+    raise LapjaxError(f"model.network {model.network!r} is in no branch of networks.make_generator: add one")
 
 
 def variable_shapes(model: Model, landmarks: int) -> dict:

@@ -47,7 +47,7 @@ class EncodedChips:
     def __getitem__(self, index):
         if not isinstance(index, int | np.integer):
             return EncodedChips(self._read, self._rows[index], self._size)
-        chip = read_image(self.stored(index), name=f"chip {index}")
+        chip = read_image(self.stored(int(index)), name=f"chip {index}")
         if chip.shape != self.shape[1:]:
             raise LapjaxError(f"chip {index} is {chip.shape}, not {self.shape[1:]}: prepare the data again")
         return chip

@@ -9,7 +9,9 @@ import dataclasses
 import json
 import operator
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lapjax.errors import LapjaxError, nearest
 from lapjax.files import read_json, replacing
@@ -66,7 +68,7 @@ class Scheme:
         if repeated:
             raise ValueError(f"`names` repeats {repeated[0]!r}; give every landmark its own name")
         count = len(names)
-        fields = {"names": names}
+        fields: dict[str, Any] = {"names": names}
         if self.flip is not None:
             flip = _indices("flip", self.flip, count)
             if len(flip) != count:
@@ -150,7 +152,7 @@ def _indices(field, values, count):
     return tuple(operator.index(value) for value in values)
 
 
-def _mirror(names):
+def _mirror(names: Sequence[str]) -> tuple[int, ...]:
     swap = {"left": "right", "right": "left"}
     mirrored = ["_".join(swap.get(word, word) for word in name.split("_")) for name in names]
     return tuple(names.index(name) for name in mirrored)

@@ -43,6 +43,33 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("lapjax")
 
 
+# What trains, or compiles for more than some seconds, by folder or file: `make check` leaves these out.
+SLOW = {
+    "checkpoints/onnx_graph_test.py",
+    "checkpoints/onnx_weights_test.py",
+    "checkpoints/run_test.py",
+    "cli",
+    "data/augment_test.py",
+    "deployment/export_test.py",
+    "evaluation",
+    "examples_test.py",
+    "experiments",
+    "kept_test.py",
+    "networks_test.py",
+    "notebooks_test.py",
+    "training",
+    "visualization/report_test.py",
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the tests of SLOW."""
+    places = [_root / "tests" / name for name in SLOW]
+    for item in items:
+        if any(place in (item.path, *item.path.parents) for place in places):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     random.seed(0)

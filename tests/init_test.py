@@ -1,3 +1,5 @@
+import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -90,6 +92,17 @@ __version__
 
 def test_the_public_names_are_these_and_no_others():
     assert lapjax.__all__ == PUBLIC.split()
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse(inspect.getsource(lapjax))
+    (shown,) = (
+        node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    )
+    found = {alias.name: statement.module for statement in shown.body for alias in statement.names}
+    assert found == {name: f"lapjax.{module}" for name, module in lapjax._NAMES.items()} | dict.fromkeys(
+        lapjax._NAMESPACES, "lapjax"
+    )
 
 
 def test_help_groups_every_public_name():

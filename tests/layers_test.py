@@ -176,6 +176,11 @@ def test_mathematics_is_pure():
         assert not {"flax", "optax", "os", "io", "pathlib", "json"} & used, module
 
 
+def test_orbax_is_called_in_one_file():
+    users = {module for module, tree in TREES.items() if "orbax" in set(third_party(ast.walk(tree)))}
+    assert users == {"lapjax.checkpoints.run"}
+
+
 def test_no_tensorflow_and_no_postponed_annotations():
     for module, tree in TREES.items():
         used = set(third_party(ast.walk(tree)))

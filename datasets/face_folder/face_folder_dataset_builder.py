@@ -63,8 +63,11 @@ class Builder(ChipBuilder, skip_registration=True):
             corners = [None if box is None else _square(box)] * len(images)
         if not images:
             raise LapjaxError(f"{root} holds no images (by their suffix): give the folder that does")
-        nothing = np.zeros((0, 2)), np.zeros(0, bool)
-        photos = [Photo(*row, *nothing, where) for *row, where in zip(images, names, corners, strict=True)]
+        points, visible = np.zeros((0, 2)), np.zeros(0, bool)
+        photos = [
+            Photo(image, name, points, visible, where)
+            for image, name, where in zip(images, names, corners, strict=True)
+        ]
         return Survey({"train": tuple(photos)}, anonymous(0), skip_unreadable=True, terms=terms)
 
 

@@ -98,7 +98,8 @@ def _ink(colour):
 
 def mix(a, b, amount: float) -> tuple[float, float, float]:
     """The colour `amount` of the way from a to b."""
-    return tuple(x + (y - x) * amount for x, y in zip(a, b, strict=True))
+    red, green, blue = (x + (y - x) * amount for x, y in zip(a, b, strict=True))
+    return red, green, blue
 
 
 def tone(colour, factor: float) -> tuple[float, float, float]:
@@ -109,8 +110,8 @@ def tone(colour, factor: float) -> tuple[float, float, float]:
 
 def hue(rng, saturation=(0.2, 0.8), value=(0.3, 0.95)) -> tuple[float, float, float]:
     """Any hue, with saturation and value from the given ranges."""
-    rgb = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
-    return tuple(255 * c for c in rgb)
+    red, green, blue = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
+    return 255 * red, 255 * green, 255 * blue
 
 
 def curve(points, samples: int = 6) -> np.ndarray:

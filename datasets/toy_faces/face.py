@@ -56,7 +56,8 @@ class Look:
 
 def sample_look(rng, cloth) -> Look:
     """Draws a person's colours; the cloth's is given."""
-    skin = mix(*(_SKINS[i] for i in rng.integers(len(_SKINS), size=2)), rng.uniform(0, 0.4))
+    one, other = rng.integers(len(_SKINS), size=2)
+    skin = mix(_SKINS[one], _SKINS[other], rng.uniform(0, 0.4))
     skin = tuple(np.clip(np.asarray(skin) + rng.normal(0, 5, 3), 20, 255))
     hair = _HAIRS[rng.integers(len(_HAIRS))] if rng.uniform() < 0.92 else _DYES[rng.integers(len(_DYES))]
     hair = tuple(np.clip(np.asarray(hair) + rng.normal(0, 8, 3), 12, 240))

@@ -46,7 +46,8 @@ def draw(
     style = STYLES[rng.integers(len(STYLES))]
     look = face.sample_look(rng, hue(rng))
 
-    canvas = _background(rng, size, look).resize((size * OVERSAMPLE,) * 2, Image.Resampling.NEAREST)
+    side = size * OVERSAMPLE
+    canvas = _background(rng, size, look).resize((side, side), Image.Resampling.NEAREST)
     mask = Image.new("L", canvas.size)
     body, pen = Brush(canvas, OVERSAMPLE, mask), Brush(canvas, OVERSAMPLE)
     paint_body(body, head, look, style, rng)

@@ -27,7 +27,7 @@ class Builder(ChipBuilder, skip_registration=True):
 
     def __init__(self, *, source: str | os.PathLike | None = None, **settings):
         """`settings` are those of `ChipBuilder`."""
-        super().__init__(source=source, **settings)
+        super().__init__(source=source, **settings)  # pyright: ignore[reportArgumentType]  # drawn: there is none
 
     @classmethod
     def survey(cls, source: str | os.PathLike | None = None) -> Survey:
@@ -50,7 +50,7 @@ class Builder(ChipBuilder, skip_registration=True):
             labelled = not samples.meta["unlabelled"]
             self._records[split] = [
                 {
-                    "image": write_jpeg(samples.images[i], self.settings["quality"]),
+                    "image": write_jpeg(np.asarray(samples.images[i]), self.settings["quality"]),
                     "landmarks": samples.landmarks[i] if labelled else np.zeros((68, 2), np.float32),
                     "visible": np.full(68, labelled),
                     "box": samples.box[i],
@@ -61,4 +61,5 @@ class Builder(ChipBuilder, skip_registration=True):
                 for i in range(len(samples))
             ]
         counts = {split: {"toy": len(members)} for split, members in self._records.items()}
+        assert self.info.metadata is not None  # `_info` gives some
         self.info.metadata.update(counts=counts, notes=[], unreadable=[])

@@ -94,7 +94,7 @@ def fit(
         score[own] = error[own] / np.exp(offset + features[own] @ weights)
     offset, weights = _regress(features, error, visible)
     quantile, notes = _quantiles(score, visible, groups, group, level)
-    blind = [name for name, any_ in zip(scheme.names, visible.any(axis=0), strict=True) if not any_]
+    blind = [name for name, any_ in zip(scheme.names, np.any(visible, axis=0), strict=True) if not any_]
     if blind:
         notes.append(
             f"never visible in the calibration images, so taken for average points: {', '.join(blind)}"

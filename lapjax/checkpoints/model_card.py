@@ -76,11 +76,12 @@ class Card:
                 raise LapjaxError(f"format {values['lapjax']}, and this version reads {FORMAT}")
             scheme, known = values["scheme"], values["calibration"]
             built_in = SCHEMES.get(scheme["name"])
-            whole = built_in is not None and set(scheme) == {"name", "names"}
+            if built_in is None or set(scheme) != {"name", "names"}:
+                built_in = Scheme.from_dict(scheme)
             return cls(
                 name=values["name"],
                 model=from_dict(Model, values["model"]),
-                scheme=built_in if whole else Scheme.from_dict(scheme),
+                scheme=built_in,
                 calibration=None if known is None else Calibration.from_dict(known),
                 precision=values["precision"],
                 provenance=values["provenance"],

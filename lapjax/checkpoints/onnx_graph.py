@@ -7,6 +7,7 @@ ONNX's own layout (N, C, H, W), batch norm folded into them, then the decoder of
 
 import string
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -52,14 +53,18 @@ def build(
       watched: give these activations as outputs too, after the others, so that their ranges can be measured.
 
     Raises:
-      LapjaxError: int8 without ranges.
+      LapjaxError: int8 without ranges, or a network whose graph nobody has written.
     """
     if precision == "int8" and not ranges:
         raise LapjaxError(
             "int8 needs the ranges of the activations: build the graph watched, and run it on faces"
         )
     graph = _Graph(precision, ranges)
-    network = {"fast": _fast, "poster": _poster}[model.network]
+    network = {"fast": _fast, "poster": _poster}.get(model.network)
+    if network is None:
+        raise LapjaxError(
+            f"the network {model.network} has no graph in checkpoints/onnx_graph.py: add one, or export with --format jax"
+        )
     maps = network(
         graph, _unit(graph, "images"), variables["params"], variables.get("batch_stats", {}), model
     )
@@ -98,7 +103,7 @@ class _Graph:
         rest, first = divmod(self._named - 1, len(_LETTERS))
         return _LETTERS[first] + (_LETTERS[rest - 1] if rest else "")
 
-    def constant(self, value, kind=np.float32) -> str:
+    def constant(self, value, kind: type[np.generic] = np.float32) -> str:
         name = self._name()
         self._weights.append(numpy_helper.from_array(np.asarray(value, kind), name))
         return name
@@ -107,7 +112,7 @@ class _Graph:
         """A convolution with a flax kernel (n, n, inputs of a group, outputs); by default zeros keep the size."""
         kernel, bias = np.asarray(kernel, np.float32).transpose(3, 2, 0, 1), np.asarray(bias, np.float32)
         size = kernel.shape[-1]
-        attributes = {"strides": [stride] * 2} if stride > 1 else {}
+        attributes: dict[str, Any] = {"strides": [stride] * 2} if stride > 1 else {}
         if size > 1:
             attributes["pads"] = pads or [size // 2] * 4
         if groups > 1:

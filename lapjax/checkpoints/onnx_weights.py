@@ -130,6 +130,6 @@ def _layers(proto) -> list[np.ndarray]:
     for each in session.get_inputs():
         shape = [size if isinstance(size, int) else 1 for size in each.shape]
         inputs[each.name] = np.zeros(shape, np.uint8 if each.type == "tensor(uint8)" else np.float32)
-    found = session.run(names, inputs)
+    found = [np.asarray(value) for value in session.run(names, inputs)]
     found[0] = found[0] * onnx_graph.HALF  # the first kernel takes bytes
     return found

@@ -6,6 +6,21 @@
 
 Every file is written beside its place and renamed, and at each save `best` is written first and `last` last, so that a
 run killed at any moment can be resumed: `rewind` drops what lies ahead of `last`.
+
+Orbax is called here and nowhere else (tests/layers_test.py), and is capped below 1.0 (pyproject.toml): that version puts
+another API, known as v1, at its top, where `CheckpointManager`, `args` and handlers are no more. Tried with 0.12.8, where
+it is `orbax.checkpoint.experimental.v1`:
+
+    CheckpointManager(folder, options)       training.Checkpointer(folder, preservation_policy=...)
+    max_to_keep=n                            training.preservation_policies.LatestN(n)
+    save(step, args=StandardSave(tree))      save(step, tree)
+    restore(step, args=StandardRestore())    load(step), or load(folder / str(step)) without a Checkpointer
+    handler.metadata(...).tree               metadata(step)
+    latest_step()                            latest.step
+
+It loads the checkpoints of today unchanged, bit for bit. What it writes lies in `state` where today's lies in `default`,
+so that lapjax of today could not read it: whoever changes this file changes the format. And its Checkpointer refuses
+`active_processes` in a Context, by which one of several processes writes alone today: that needs another way.
 """
 
 import contextlib
@@ -207,7 +222,8 @@ class RunDirectory:
                 changed.append(f"the scheme ({known_scheme.name} there, {scheme.name} now)")
             # Another version of lapjax may say more of the data, or less.
             shared = known_info.keys() & info.keys()
-            changed += _differences(*({key: of[key] for key in shared} for of in (known_info, info)), "data.")
+            there, now = ({key: of[key] for key in shared} for of in (known_info, info))
+            changed += _differences(there, now, "data.")
             if changed:
                 raise LapjaxError(
                     f"{self.path} holds another run; it differs in {'; '.join(changed)}. "
@@ -291,7 +307,8 @@ class RunDirectory:
             if like is not None:
                 # Asked for other shapes, orbax leaves failed tasks behind that complain later.
                 with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
-                    stored = handler.metadata(self.path / which / str(step) / "default").tree
+                    # It asks for a path of etils, and takes any.
+                    stored = handler.metadata(self.path / which / str(step) / "default").tree  # pyright: ignore[reportArgumentType]
                 _check_shapes(stored, like, self.path / which)
             args = ocp.args.StandardRestore(None if like is None else jax.tree.map(describe, like))
             return step, self._manager(which).restore(step, args=args)

@@ -97,7 +97,7 @@ def _open_onnx(content, name, threads):
     def engine(images, box_size):
         inputs = {"images": images, "box_size": np.asarray(box_size, np.float32)}
         found = session.run(outputs, {key: value for key, value in inputs.items() if key in known})
-        return dict(zip(outputs, found, strict=True))
+        return {name: np.asarray(value) for name, value in zip(outputs, found, strict=True)}
 
     return card, engine
 

@@ -47,11 +47,11 @@ def _parser() -> argparse.ArgumentParser:
         for command, (_, said) in door.items():
             made = commands.add_parser(command, help=said)
             for option in _options(command):
-                made.add_argument(option).complete = _FILES
+                vars(made.add_argument(option))["complete"] = _FILES
             first = _FIRST.get(command)
             argument = made.add_argument("first", nargs="*", choices=sorted(first()) if first else None)
             if first is None:
-                argument.complete = _FILES
+                vars(argument)["complete"] = _FILES
     return parser
 
 

@@ -2,7 +2,7 @@
 
 import json as json_
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import tyro
 
@@ -95,10 +95,10 @@ def locate(
       box: the tight box of the face's landmarks in image px: left, top, right, bottom
       json: as JSON
     """
-    from lapjax.deployment.localizer import Localizer
+    from lapjax.deployment.localizer import Localizer, Result
 
     localizer = Localizer.load(model)
-    found = localizer(image, box=box)
+    found = cast(Result, localizer(image, box=box))
     columns = {"x": found.points[:, 0], "y": found.points[:, 1]}
     columns |= {"b_x": found.scale[:, 0], "b_y": found.scale[:, 1]}
     if localizer.calibrated:
@@ -116,7 +116,7 @@ def locate(
     print(f"{'':{width}}" + "".join(f"{column:>11}" for column in columns))
     for name, *row in zip(found.names, *columns.values(), strict=True):
         print(f"{name:{width}}" + "".join(f"{value:11.2f}" for value in row))
-    if localizer.calibrated:
+    if localizer.level is not None and localizer.tolerance is not None:
         say(
             f"In image px. The radius holds the true point {100 * localizer.level:g} % of the time; the confidence is the "
             f"probability of an error below {100 * localizer.tolerance:g} % of the box's size."

@@ -8,7 +8,7 @@ import tyro
 
 from lapjax.cli.options import File, Flag, Folder, Name, check_place, console
 from lapjax.errors import LapjaxError, nearest
-from lapjax.experiments.grids import BUDGETS, EXPERIMENTS
+from lapjax.experiments.grids import EXPERIMENTS
 
 __all__ = ["reproduce"]
 
@@ -17,7 +17,7 @@ def reproduce(
     experiment: Annotated[str, tyro.conf.arg(metavar="EXPERIMENT")],
     /,
     *,
-    budget: Literal[*BUDGETS] = "small",
+    budget: Literal["small", "full"] = "small",
     dataset: str = "the300w",
     unlabelled: str = "lfw",
     data_dir: Folder = None,

@@ -141,7 +141,7 @@ def _run(arguments: list[str]) -> int:
         description = _description(chosen)
         return tyro.cli(function, prog=f"lapjax {command}", description=description, args=rest) or 0
     except SystemExit as end:
-        return end.code
+        return end.code if isinstance(end.code, int) else 1
 
 
 def _page() -> str:
@@ -167,7 +167,7 @@ def _recipe(arguments: list[str]) -> str:
 
 def _description(function) -> str:
     """What a command's docstring says before its options: paragraphs filled to the terminal, indented lines kept."""
-    text = inspect.getdoc(function).partition("\n\nArgs:")[0]
+    text = (inspect.getdoc(function) or "").partition("\n\nArgs:")[0]
     width = min(shutil.get_terminal_size().columns, 100) - 2
     lines = []
     for indented, block in itertools.groupby(text.splitlines(), lambda line: line.startswith(" ")):

@@ -4,24 +4,22 @@ import contextlib
 import os
 import pathlib
 import sys
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import tyro
 
 from lapjax.errors import LapjaxError
 
-__all__ = ["File", "Flag", "Folder", "Name", "Number", "check_place", "console", "optional", "say"]
+__all__ = ["File", "Flag", "Folder", "Name", "Number", "check_place", "console", "say"]
 
-Flag = tyro.conf.FlagCreatePairsOff[bool]
-
-
-def optional(kind: type, metavar: str):
-    """An option that may be left out, shown without tyro's `{None}|` and `(default: None)`."""
-    return Annotated[kind | None, tyro.conf.arg(metavar=metavar, help_behavior_hint="")]
+Flag: TypeAlias = tyro.conf.FlagCreatePairsOff[bool]
 
 
-File, Folder = optional(pathlib.Path, "FILE"), optional(pathlib.Path, "DIR")
-Name, Number = optional(str, "NAME"), optional(int, "N")
+# Options that may be left out, shown without tyro's `{None}|` and `(default: None)`. Written out, for a checker does not call.
+File: TypeAlias = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+Folder: TypeAlias = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
+Name: TypeAlias = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+Number: TypeAlias = Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")]
 
 
 def console(*, stderr: bool = False, quiet: bool = False):

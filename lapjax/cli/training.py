@@ -55,7 +55,7 @@ def train(
     if not done.finished:
         saved = f"saved at step {done.step} of {done.steps}" if done.step else "stopped before the first step"
         print(f"{saved}, continue with --resume")
-        return 128 + done.stopped
+        return 128 + (done.stopped or 0)
     best = f"best validation NME {done.best_nme:.2f} %" if math.isfinite(done.best_nme) else "no validation"
     print(f"{out}: {done.steps} steps in {duration(done.seconds)}, {best}; `lapjax evaluate {out}` says more")
     if not process_index:

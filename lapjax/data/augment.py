@@ -6,7 +6,7 @@ takes predicted points back exactly.
 """
 
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -224,7 +224,8 @@ def _blur(image):
         size = image.shape[axis]
         margins = [(2, 2) if axis == a else (0, 0) for a in range(3)]
         padded = jnp.pad(image, margins, mode="edge")
-        image = sum(tap * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, tap in enumerate(taps))
+        parts = (tap * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, tap in enumerate(taps))
+        image = cast(Array, sum(parts))  # sum alone would be of type int, too
     return image
 
 

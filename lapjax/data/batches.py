@@ -134,7 +134,7 @@ class Streamed:
     def send(self, step: int) -> dict:
         """The batch of this step as host arrays; steps asked for in order are ready beforehand."""
         step = int(step)
-        if step != self._next:
+        if self._iterator is None or step != self._next:
             self._iterator = iter(self._batches[step:].to_iter_dataset(self._options))
         batch, self._next = next(self._iterator), step + 1
         return batch

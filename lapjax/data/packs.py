@@ -136,13 +136,12 @@ def _packed(split: str, samples: Samples, chip_size: int | None, quality: int | 
         )
     if not 1 <= quality <= 100:
         raise LapjaxError(f"quality {quality} must be 1 to 100")
-    same = (
-        size == stored and quality == samples.meta.get("quality") and isinstance(samples.images, EncodedChips)
-    )
-    files = [
-        samples.images.stored(index) if same else write_jpeg(_shrink(samples.images[index], size), quality)
-        for index in range(len(samples))
-    ]
+    images, as_stored = samples.images, size == stored and quality == samples.meta.get("quality")
+    if as_stored and isinstance(images, EncodedChips):
+        files = [images.stored(index) for index in range(len(images))]
+    else:
+        chips = (np.asarray(images[index]) for index in range(len(images)))
+        files = [write_jpeg(_shrink(chip, size), quality) for chip in chips]
     scale = size / stored
     # Pixel centres are at integers, so it is the corner at -0.5 that stays where it is.
     shrink = np.array([[scale, 0, 0.5 * scale - 0.5], [0, scale, 0.5 * scale - 0.5]])

@@ -130,7 +130,7 @@ def export(
             )
             ranges = _ranges(run, card, known)
         content = _onnx_file(run, card, ranges)
-    if check:
+    if samples is not None:
         parity = _parity(run, content, str(path), samples)
         if precision == "float32" and not parity["points_px"]["max"] <= _TOLERANCE:
             raise LapjaxError(
@@ -181,16 +181,19 @@ def _jax_file(run: Run, card: Card) -> bytes:
         weights = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), variables)
         return estimate(card.model, weights, augment.unit(images))._asdict()
 
+    calibration = card.calibration
+
     def calibrated(images, box_size):
+        assert calibration is not None
         found = points_and_scale(images)
-        said = card.calibration.formula(found["points"], found["scale"], box_size, xp=jnp)
+        said = calibration.formula(found["points"], found["scale"], box_size, xp=jnp)
         return found | {"radius": said.radius, "confidence": said.confidence}
 
     (count,) = jax.export.symbolic_shape("n")
     size = card.model.input_size
     shapes = [jax.ShapeDtypeStruct((count, size, size, 3), np.uint8)]
     function = points_and_scale
-    if card.calibration is not None:
+    if calibration is not None:
         function = calibrated
         shapes.append(jax.ShapeDtypeStruct((count,), np.float32))
     program = jax.export.export(jax.jit(function), platforms=("cpu", "cuda", "tpu"))(*shapes)

@@ -128,12 +128,12 @@ class Localizer:
     @property
     def level(self) -> float | None:
         """The probability with which a radius holds the true point."""
-        return self.card.calibration.level if self.calibrated else None
+        return self.card.calibration.level if self.card.calibration else None
 
     @property
     def tolerance(self) -> float | None:
         """The error that a confidence is about, over sqrt(w * h) of the box."""
-        return self.card.calibration.tolerance if self.calibrated else None
+        return self.card.calibration.tolerance if self.card.calibration else None
 
     def __call__(self, image, box=None):
         """The landmarks of one face or several.
@@ -163,11 +163,14 @@ class Localizer:
         size = geometry.box_size(box) / unit
         found = {key: value[0] for key, value in self._engine(crop[None], size[None]).items()}
         points = geometry.apply(to_image, found["points"].astype(np.float64))
-        lengths = {
-            key: np.float32(unit * found[key]) if key in found else None for key in ("scale", "radius")
-        }
-        confidence = np.float32(found["confidence"]) if "confidence" in found else None
-        return Result(np.float32(points), lengths["scale"], self.names, lengths["radius"], confidence)
+        calibrated = "radius" in found
+        return Result(
+            points.astype(np.float32),
+            np.asarray(unit * found["scale"], np.float32),
+            self.names,
+            np.asarray(unit * found["radius"], np.float32) if calibrated else None,
+            np.asarray(found["confidence"], np.float32) if calibrated else None,
+        )
 
 
 def _pixels(image) -> np.ndarray:

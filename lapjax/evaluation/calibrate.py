@@ -146,7 +146,10 @@ def points(run: Run, samples: Samples, *, guess: Predictions | None = None) -> P
     said = calibrated(run, guess, samples)
     where, visible = truth(samples), samples.visible
     distances = metrics.normalisers(where, samples.box, samples.scheme, visible=visible)
-    unit = distances[metrics.primary_normaliser(samples.scheme)][:, None]
+    unit, side = distances[metrics.primary_normaliser(samples.scheme)], distances["box"]
+    # `calibrated` has refused a run without one, and every scheme has its first normaliser and the box.
+    assert run.calibration is not None and unit is not None and side is not None
+    unit = unit[:, None]
     error = metrics.point_errors(guess.points, where)
     return Points(
         error=error / unit,
@@ -154,7 +157,7 @@ def points(run: Run, samples: Samples, *, guess: Predictions | None = None) -> P
         raw=guess.scale.mean(axis=-1) * guess.input_to_image[:, None] / unit,
         radius=said.radius / unit,
         confidence=said.confidence,
-        close=error < run.calibration.tolerance * distances["box"][:, None],
+        close=error < run.calibration.tolerance * side[:, None],
         miss=(guess.points - where) / guess.input_to_image[:, None, None],
         scale=guess.scale,
         nme=metrics.image_nme(guess.points, where, visible, samples.box, samples.scheme),
@@ -183,6 +186,7 @@ def assess(run: Run, samples: Samples, *, threshold: float = 8.0, facts: Points 
       LapjaxError: as `calibrated` and `predict`.
     """
     facts, visible = points(run, samples) if facts is None else facts, samples.visible
+    assert run.calibration is not None  # `points` has refused a run without one
     inside = facts.radius >= facts.error
     return {
         "images": len(samples),

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import warnings
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -48,10 +48,10 @@ class Predictions(NamedTuple):
     """(N, K, 2) in input px, as the network gives them."""
 
 
-def heatmap_logits(model: Model, variables, images):
+def heatmap_logits(model: Model, variables, images) -> jax.Array:
     """What a generator makes of images (B, S, S, 3) in [-1, 1]: heatmap logits (B, H, W, K); may be jitted."""
     variables = {name: tree for name, tree in variables.items() if tree}
-    return make_generator(model, landmark_count(variables)).apply(variables, images)
+    return cast(jax.Array, make_generator(model, landmark_count(variables)).apply(variables, images))
 
 
 def estimate(model: Model, variables, images) -> heatmaps.Estimate:

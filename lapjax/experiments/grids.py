@@ -7,6 +7,7 @@ for a fraction of them included. Budgets: "small" for a CPU of two cores, "full"
 import dataclasses
 import fnmatch
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from lapjax.config import Config, override
 from lapjax.errors import LapjaxError, nearest
@@ -139,7 +140,7 @@ class _Maker:
 
 
 # The smallest fast network, at a resolution that leaves a cell minutes on a CPU.
-FAST = {"model": {"input_size": 96}}
+FAST: dict[str, Any] = {"model": {"input_size": 96}}
 GAME_FACES = (3_000, 10_000, 13_000)
 LESSONS = {
     "teacher": {"method": "teacher", "weight": 1.0, "ramp": 0.3},
@@ -229,8 +230,8 @@ SUPERVISED, LARGER, LARGEST = "labels alone", "the larger network alone", "the l
 def _semisupervised(make: _Maker) -> list[Cell]:
     """Ways to train one network on some of the labels and on faces without, in equal steps."""
     small = make.budget == "small"
-    how = {"steps": 2_000, **FAST} if small else {"steps": 20_000}
-    finer = how | ({"model": {"input_size": 128}} if small else {})
+    how: dict[str, Any] = {"steps": 2_000, **FAST} if small else {"steps": 20_000}
+    finer: dict[str, Any] = how | ({"model": {"input_size": 128}} if small else {})
     # The most telling first.
     cells = []
     for percent in (5, 20, 100, 1, 10, 50):

@@ -127,7 +127,7 @@ def effects(results: Mapping, split: str) -> list[list[str]]:
     found, lines = numbers(results, split), []
     for (row, column), values in found.items():
         against = baseline(results["experiment"], row)
-        base = found.get((against, column), {})
+        base = {} if against is None else found.get((against, column), {})
         changes = [100 * (values[seed] / base[seed] - 1) for seed in sorted(values.keys() & base.keys())]
         if changes:
             lines.append(

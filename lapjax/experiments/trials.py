@@ -113,6 +113,7 @@ def _taught(cell: Cell, place: Place) -> Config:
     if not told.exists():
         config, teacher = cell.config, load_run(place.folder / cell.teacher)
         split, limit = config.unlabelled_split, config.unlabelled_limit
+        assert config.unlabelled is not None  # `grids` gives every cell with a teacher some
         samples = data.load_dataset(
             config.unlabelled, split, data_dir=place.data_dir, limit=limit, encoded=True
         )

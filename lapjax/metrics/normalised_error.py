@@ -182,6 +182,7 @@ def image_values(
     distances = normalisers(truth, box, scheme, visible=visible)
     errors = point_errors(prediction, truth)
     primary = distances[primary_normaliser(scheme)]
+    assert primary is not None  # every scheme has its first one
     parts = {}
     for name, indices in scheme.parts:
         seen, values = visible[:, list(indices)], errors[:, list(indices)]
@@ -262,7 +263,9 @@ def _numbers(values: ImageValues, chosen, primary: str, thresholds: dict) -> dic
         value = None if value is None else value[chosen]
         return None if value is None or np.isnan(value).all() else float(np.nanmean(value))
 
-    headline = values.nme[primary][chosen]
+    headline = values.nme[primary]
+    assert headline is not None  # every scheme has its first normaliser
+    headline = headline[chosen]
     grid = np.linspace(0, max(thresholds.values()), 51)
     return {
         "nme": {field: mean(values.nme[field]) for field in NORMALISERS},

@@ -153,7 +153,7 @@ def _column(path, file: dict, key: str, shape: tuple, kind=None) -> np.ndarray:
 
 
 def _finite(path, key: str, values: np.ndarray, remedy: str) -> None:
-    bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    bad = ~np.all(np.isfinite(values.reshape(len(values), -1)), axis=1)
     if bad.any():
         raise LapjaxError(
             f"{path}: `{key}` has NaN or infinity in {np.count_nonzero(bad)} of {len(bad)} rows, first in row "

@@ -138,11 +138,13 @@ def per_image(matched: Matched) -> list[dict]:
         scale=matched.scale,
     )
     columns = {field: values.nme[field] for field in metrics.NORMALISERS} | {"scale": values.scale}
+    worst = values.nme[metrics.primary_normaliser(matched.scheme)]
+    assert worst is not None  # every scheme has its first normaliser
     subset = np.full(len(matched.image), "") if matched.subset is None else matched.subset
     return [
         {"image": str(matched.image[row]), "subset": str(subset[row])}
         | {field: None if column is None else float(column[row]) for field, column in columns.items()}
-        for row in np.argsort(-values.nme[metrics.primary_normaliser(matched.scheme)], kind="stable")
+        for row in np.argsort(-worst, kind="stable")
     ]
 
 

@@ -73,7 +73,7 @@ def spearman(uncertainty, error, visible=None) -> float:
             )
     from scipy import stats
 
-    return float(stats.spearmanr(uncertainty, error).statistic)
+    return float(stats.spearmanr(uncertainty, error).statistic)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def auroc(score, positive, visible=None) -> float:

@@ -148,5 +148,5 @@ def start_from(state: State, variables) -> State:
         )
 
     known = jax.tree_util.tree_map_with_path(choose, fresh, variables)
-    generator = state.generator.replace(params=known["params"], batch_stats=known["batch_stats"])
-    return state.replace(generator=generator, average=jax.tree.map(jnp.copy, known))
+    generator = dataclasses.replace(state.generator, params=known["params"], batch_stats=known["batch_stats"])
+    return dataclasses.replace(state, generator=generator, average=jax.tree.map(jnp.copy, known))

@@ -203,15 +203,15 @@ class Loop:
     def _next(self, state, step) -> Steps:
         count = self._count(step)
         several = {"steps": count} if count > 1 else {}
-        plays = self.unlabelled is not None and step >= self.players.warmup_steps
+        unlabelled = self.unlabelled if step >= self.players.warmup_steps else None
         return Steps(
             state,
             self.labelled.send(step, **several),
-            self.unlabelled.send(step, **several) if plays else None,
+            None if unlabelled is None else unlabelled.send(step, **several),
             np.int64(self.config.seed),
             count,
             # The norms are measured on the steps that are logged; they cost a second backward pass.
-            measure=plays and count == 1 and (step + 1) % self.log_every == 0,
+            measure=unlabelled is not None and count == 1 and (step + 1) % self.log_every == 0,
         )
 
     def _best_so_far(self) -> float:

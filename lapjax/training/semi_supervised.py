@@ -102,6 +102,7 @@ def _learn_labels(crops: Crops, rules: Rules) -> Lesson:
 
 
 def _learn_heatmaps(crops: Crops, rules: Rules) -> Lesson:
+    assert rules.teacher is not None  # `train` loads one for this method
     wanted = rules.teacher(crops.images)
     told = heatmaps.estimate(wanted, stride=rules.config.model.stride)
     told = crops._replace(landmarks=told.points, visible=jnp.ones(told.points.shape[:2], bool))
@@ -140,7 +141,10 @@ def _estimate(maps, rules: Rules) -> heatmaps.Estimate:
 def _moved(guess: heatmaps.Estimate, plain: Crops, crops: Crops, rules: Rules) -> Crops:
     """Augmented crops labelled with what was found on the plain ones."""
     to_chip = geometry.invert(plain.chip_to_input)
-    landmarks, shrunk = geometry.apply(to_chip, guess.points), geometry.linear_scale(to_chip)[:, None]
+    landmarks, shrunk = (
+        jnp.asarray(geometry.apply(to_chip, guess.points)),
+        geometry.linear_scale(to_chip)[:, None],
+    )
     box = rules.config.model.input_size / rules.config.model.crop * shrunk[0, 0]
     return augment.place(
         crops,

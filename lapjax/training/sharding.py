@@ -58,7 +58,7 @@ def agree(number: int | None) -> int | None:
     return int(multihost_utils.process_allgather(np.int32(number or 0)).max()) or None
 
 
-def on_first(action: Callable[[], None]) -> None:
+def on_first(action: Callable[[], object]) -> None:
     """Runs an action on the first process alone, such as writing a file; all must call it together.
 
     Raises:

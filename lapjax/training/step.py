@@ -6,6 +6,8 @@ Without unlabelled samples the step is plain supervised training of G. With them
 and 5) or, in its place, teach G in another way (`lapjax.training.semi_supervised`).
 """
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -121,6 +123,7 @@ def _how_to_crop(players: Players) -> dict:
 def _unlabelled_images(key, state: State, unlabelled: dict, places, players: Players):
     """The crops of the unlabelled samples and, where D does not judge them, the lesson they are to teach."""
     config, chip_factor = players.config, players.unlabelled_chip_factor
+    assert chip_factor is not None  # with unlabelled samples there is one
     if config.game.adversary:  # D judges what G makes of images alone
         chips = unlabelled["images"]
         crops = augment.augment(
@@ -221,7 +224,7 @@ def _contest(state, maps, crops, images, players, key):
     return after, push, opinion
 
 
-def _unit_peak(config: Config) -> float:
+def _unit_peak(config: Config) -> jax.Array:
     """What brings the peak of a rendered heatmap to one: the mass of a cell around its own centre, inverted."""
     game, stride = config.game, config.model.stride
     half = jnp.full((1, 1, 2), 1.5 * stride - 0.5)
@@ -250,4 +253,4 @@ def heldout_accuracy(params, crops: augment.Crops, players: Players):
     )
     pairs = _unit_peak(config) * ideal * crops.visible[:, None, None, :]
     logits = players.discriminator.apply({"params": params}, shrink(crops.images, stride), pairs)
-    return (logits > 0).mean()
+    return (cast(jax.Array, logits) > 0).mean()

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from lapjax import heatmaps, losses
 from lapjax.config import Config, Loss, Model
 from lapjax.data.augment import Crops
+from lapjax.errors import LapjaxError
 
 __all__ = ["error_and_scale", "label_scale", "masked_mean", "mean_over_devices", "supervise", "target_scale"]
 
@@ -29,6 +30,7 @@ def label_scale(loss: Loss, crops: Crops) -> Float[Array, "b k 1"]:
       loss: of the run.
       crops: whose `scale` is there.
     """
+    assert crops.scale is not None
     summed = (loss.name, loss.combine) == ("laplace_kl", "sum")
     return crops.scale[..., None] * (2 if summed else 1)
 
@@ -85,14 +87,16 @@ def _landmark_loss(loss: Loss, estimate: heatmaps.Estimate, target, t):
         return losses.laplace_nll(*estimate, target, combine=combine)
     if loss.name == "gaussian_kl":
         return losses.gaussian_kl(*estimate, target, target_scale=t)
-    return losses.laplace_kl_loss(
-        *estimate,
-        target,
-        target_scale=t,
-        direction=loss.direction,
-        combine=combine,
-        balance=loss.balance,
-    )
+    if loss.name == "laplace_kl":
+        return losses.laplace_kl_loss(
+            *estimate,
+            target,
+            target_scale=t,
+            direction=loss.direction,
+            combine=combine,
+            balance=loss.balance,
+        )
+    raise LapjaxError(f"loss.name {loss.name!r} is in no branch of training/supervised.py: add one")
 
 
 def masked_mean(values, mask, axis):

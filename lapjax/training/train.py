@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from lapjax import data
@@ -63,17 +64,17 @@ def _load(config: Config, data_dir, scheme, read=None) -> Material:
         unlabelled = load(
             config.unlabelled, config.unlabelled_split, config.unlabelled_limit, "unlabelled-limit"
         )
-    if config.semi.method == "labels":
-        if unlabelled.scale is None:
-            raise LapjaxError(
-                f"{config.unlabelled} has no labels of trained models: write some with "
-                f"`lapjax label RUN... --dataset {config.unlabelled} --out labelled.npz` and name that file"
-            )
-        if unlabelled.scheme != labelled.scheme:
-            raise LapjaxError(
-                f"{config.unlabelled} is labelled by the scheme {unlabelled.scheme.name} and {config.dataset} by "
-                f"{labelled.scheme.name}: label it with models of that scheme"
-            )
+        if config.semi.method == "labels":
+            if unlabelled.scale is None:
+                raise LapjaxError(
+                    f"{config.unlabelled} has no labels of trained models: write some with "
+                    f"`lapjax label RUN... --dataset {config.unlabelled} --out labelled.npz` and name that file"
+                )
+            if unlabelled.scheme != labelled.scheme:
+                raise LapjaxError(
+                    f"{config.unlabelled} is labelled by the scheme {unlabelled.scheme.name} and {config.dataset} by "
+                    f"{labelled.scheme.name}: label it with models of that scheme"
+                )
     return Material(labelled, validation, unlabelled)
 
 
@@ -272,7 +273,7 @@ def _startable(config: Config, start: Run, samples: Samples):
         return start.variables
     from lapjax.checkpoints.onnx_weights import with_statistics
 
-    few = np.asarray(samples.take(slice(64)).images)
+    few = jnp.asarray(np.asarray(samples.take(slice(64)).images))
     crops = augment.crop(
         few, *augment.no_landmarks(few), model=config.model, chip_factor=samples.meta["chip_factor"]
     )

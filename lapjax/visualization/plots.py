@@ -10,6 +10,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ AMBER = "#E69F00"
 CYCLE = (BLUE, ORANGE, GREEN, PINK, SKY, BLACK, AMBER)
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 COLUMN = 7.0  # inches: the width of a figure across a page
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.labelsize": 8,
@@ -114,7 +115,7 @@ def landmarks(
     if truth is not None:
         truth = np.asarray(truth, float)
         misses = np.stack([points, truth], axis=1)[shown]
-        ax.add_collection(LineCollection(misses, colors="#F0E442", linewidths=0.9, zorder=4))
+        ax.add_collection(LineCollection(list(misses), colors="#F0E442", linewidths=0.9, zorder=4))
         if not segments:
             x, y = truth[shown].T
             ax.scatter(x, y, s=1.6 * size**2, facecolors="none", edgecolors="white", linewidths=0.6, zorder=5)
@@ -159,7 +160,7 @@ def spread_figure(
     *,
     landmark: int,
     landmark_name: str | None = None,
-    errors: Mapping[str, Sequence[float]] | None = None,
+    errors: Mapping[str, Sequence[float] | np.ndarray] | None = None,
     visible=None,
     segments=None,
 ):
@@ -225,7 +226,7 @@ def spread_figure(
 
 
 @styled
-def ced(ax, errors: Mapping[str, Sequence[float]], *, threshold: float = 10.0) -> None:
+def ced(ax, errors: Mapping[str, Sequence[float] | np.ndarray], *, threshold: float = 10.0) -> None:
     """Draws the cumulative error distribution, the share of images up to each NME.
 
     Args:

@@ -147,14 +147,14 @@ def test_the_tab_key_completes_commands_options_and_recipes(capsys, tmp_path):
             f"_shtab_lapjax lapjax {last} {before[-1] if before else 'lapjax'}; echo ${{COMPREPLY[@]}}"
         )
         done = subprocess.run(
-            ", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True
+            ["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True
         )
         assert done.stdout.split() == [expected], done.stderr
 
 
 def test_completion_for_a_shell_that_is_not_known(capsys):
     assert run("--print-completion ksh") == 2
-    assert "name your shell, bash, " in capsys.readouterr().err
+    assert "name your shell, bash, zsh, " in capsys.readouterr().err
 
 
 def test_the_help_needs_neither_jax_nor_tyro():
@@ -275,7 +275,7 @@ def test_interrupted_anywhere(monkeypatch, capsys):
 def test_a_missing_package_is_named(monkeypatch, refused):
     monkeypatch.setitem(sys.modules, "jax", None)
     monkeypatch.delitem(sys.modules, "lapjax.networks", raising=False)
-    assert refused("recipes") == "lapjax: this command needs jax: `pip install \"lapjax[train]\"`"
+    assert refused("recipes") == 'lapjax: this command needs jax: `pip install "lapjax[train]"`'
 
 
 def test_prepare_and_pack_toy_faces(monkeypatch, capsys, tmp_path):
