@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lapjax.cli.main import COMMANDS
+from lapjax.cli.doors import COMMANDS
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

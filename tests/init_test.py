@@ -62,7 +62,8 @@ def test_without_jax_the_commands_have_their_help_and_some_run():
         BARE
         + """
 from lapjax.cli import main
-for command in main.COMMANDS:
+from lapjax.cli.doors import COMMANDS
+for command in COMMANDS:
     assert main.main([command, "--help"]) == 0
 assert main.main(["models"]) == 0
 assert main.main(["--version"]) == 0

@@ -89,7 +89,9 @@ def imports(tree, modules):
             assert node.level == 0, "imports are absolute"
             # `from lapjax import x` names a module where lapjax.x is one, else a name within lapjax.
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if name in modules else node.module for name in inner]
+            names = [
+                name if name in modules else node.module for name in inner if name != "lapjax.__version__"
+            ]
         else:
             continue
         found.update(name for name in names if name.split(".")[0] == "lapjax")

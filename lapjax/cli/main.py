@@ -11,35 +11,13 @@ import sys
 import textwrap
 import warnings
 
-import lapjax
+from lapjax import __version__
+from lapjax.cli.doors import COMMANDS, DOORS
 from lapjax.errors import LapjaxError, LapjaxWarning, nearest
 from lapjax.recipes import get_recipe
 
-__all__ = ["COMMANDS", "DOORS", "function_of", "main"]
+__all__ = ["function_of", "main"]
 
-# What you have -> command -> the module of lapjax.cli that has it, and what it does, in a line of 66 characters.
-DOORS = {
-    "I have a picture": {
-        "locate": ("deployment", "the points of one face in a photograph"),
-        "models": ("deployment", "the trained networks that come with lapjax"),
-    },
-    "I have labelled images": {
-        "prepare": ("data", "a folder of images becomes a data set of square crops"),
-        "train": ("training", "a recipe and a data set become a trained network, a run"),
-        "calibrate": ("evaluation", "fits how far a run's points may be off, on images of yours"),
-        "evaluate": ("evaluation", "the errors of a run on a split of a data set"),
-        "report": ("evaluation", "a page about runs: errors, pictures, confidence, training"),
-        "export": ("deployment", "a run as one file that needs no JAX"),
-        "boxes": ("data", "the boxes that a run finds in images without labels"),
-        "label": ("data", "the points that runs find there, to train others on"),
-    },
-    "I have a paper to write": {
-        "recipes": ("training", "networks, sizes and losses to start from"),
-        "compare": ("evaluation", "which of two is better on the same images, and how surely"),
-        "reproduce": ("experiments", "the experiments of the paper, and what followed"),
-    },
-}
-COMMANDS = {command: module for door in DOORS.values() for command, (module, _) in door.items()}
 _HEAD = """\
 lapjax finds named points in images, each with a radius that says how far it may
 be off, and trains small networks to find yours. `lapjax COMMAND --help` says
@@ -117,12 +95,12 @@ def _run(arguments: list[str]) -> int:
         print(_page())
         return 0
     if arguments[0] in ("-V", "--version"):
-        print(f"lapjax {lapjax.__version__}")
+        print(f"lapjax {__version__}")
         return 0
     if arguments[0] == "--print-completion":
         from lapjax.cli import completion
 
-        print(completion.script(*arguments[1:2]))
+        print(completion.script(*arguments[1:2], run=main))
         return 0
     command, *rest = arguments
     if command not in COMMANDS:

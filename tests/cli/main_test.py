@@ -15,6 +15,7 @@ from PIL import Image
 import lapjax
 from lapjax import data, geometry
 from lapjax.cli import main
+from lapjax.cli.doors import COMMANDS
 from lapjax.config import override
 from lapjax.datasets.annotations import read_boxes
 from lapjax.datasets.toy_faces import SPLITS, generate
@@ -77,7 +78,7 @@ def test_help_is_a_page(capsys, argv):
     page = capsys.readouterr().out
     assert max(map(len, page.splitlines())) <= 80
     assert len(page.splitlines()) <= 50
-    assert all(f"\n  {command} " in page for command in main.COMMANDS)
+    assert all(f"\n  {command} " in page for command in COMMANDS)
     assert (
         page.index("I have a picture")
         < page.index("I have labelled images")
@@ -92,7 +93,7 @@ def test_help_shows_commands_that_parse(trained):
     assert len(trained.calls) == 3
 
 
-@pytest.mark.parametrize("command", main.COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_and_option_has_help(capsys, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main.main([command, "--help"]) == 0
